@@ -1,0 +1,1 @@
+"""The radiance field and everything done to it: tensors in, tensors out."""

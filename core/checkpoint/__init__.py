@@ -1,0 +1,1 @@
+"""LandMark checkpoints: reading every layout and describing them."""

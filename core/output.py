@@ -1,0 +1,179 @@
+"""Writes a rendered picture to a file, whole or not at all, with all that is needed to make it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InputError
+from .render import Frame
+
+METADATA_KEY = "landmark-viewer"  # of the PNG text chunk and the EXR attribute; "meta" in an npz file
+JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a picture comes from, beside its camera and quality."""
+
+    files: tuple[Path, ...] = ()  # the checkpoint's
+    code: int = 0  # appearance
+    background: tuple[float, float, float] | None = None  # sRGB in [0, 1]
+    metres_per_unit: float | None = None  # None: lengths are in scene units
+
+
+def metadata(frame: Frame, provenance: Provenance) -> dict[str, Any]:
+    """Returns what every written file carries, ready for JSON."""
+    return {
+        "program": f"landmark-viewer {_program_version()}",
+        "camera": frame.camera.to_json(),
+        "checkpoint": [{"file": file.name, "sha256": _sha256(file)} for file in provenance.files],
+        "appearance_code": provenance.code,
+        "background": provenance.background,
+        "quality": frame.quality.value,
+        "metres_per_unit": provenance.metres_per_unit,
+    }
+
+
+def check_output(path: Path) -> None:
+    """Finds out before a long render whether its picture can be written.
+
+    Raises:
+        InputError: The ending is unknown, or the folder is missing or not writable.
+    """
+    if path.suffix.lower() not in WRITERS:
+        got = repr(path.suffix) if path.suffix else "no ending"
+        raise InputError(f"{path} must end in {', '.join(WRITERS)}, got {got}")
+    if path.is_dir():
+        raise InputError(f"{path} must be a file name, got a folder")
+    if not path.parent.is_dir():
+        raise InputError(f"{path} must lie in an existing folder; create {path.parent} first")
+    _write_whole(path, lambda file: file.write_bytes(b""), commit=False)
+
+
+def write_frame(path: Path, frame: Frame, provenance: Provenance | None = None) -> None:
+    """Writes a picture as .png, .jpg, .npz or .exr; an existing file is replaced only by a complete one.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    check_output(path)
+    meta = json.dumps(metadata(frame, provenance or Provenance()))
+    scale = (provenance and provenance.metres_per_unit) or 1.0
+    writer = WRITERS[path.suffix.lower()]
+    _write_whole(path, lambda file: writer(file, frame, meta, scale))
+
+
+def to_bytes(rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Rounds colours in [0, 1] to 8 bits; what is not a number becomes 0."""
+    return np.rint(np.nan_to_num(np.clip(rgb, 0, 1)) * 255).astype(np.uint8)
+
+
+def _write_png(path: Path, frame: Frame, meta: str, _scale: float) -> None:
+    from PIL import Image, PngImagePlugin
+
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt(METADATA_KEY, meta)
+    Image.fromarray(to_bytes(frame.rgb)).save(path, format="png", pnginfo=text)
+
+
+def _write_jpeg(path: Path, frame: Frame, meta: str, _scale: float) -> None:
+    from PIL import Image
+
+    picture = Image.fromarray(to_bytes(frame.rgb))
+    picture.save(path, format="jpeg", quality=JPEG_QUALITY, subsampling=0, comment=meta.encode())
+
+
+def _write_npz(path: Path, frame: Frame, meta: str, _scale: float) -> None:
+    arrays = {
+        "rgb": frame.rgb,
+        "depth": frame.depth,
+        "opacity": frame.opacity,
+        "median_depth": frame.median_depth,
+        "normals": frame.normals,
+    }
+    with path.open("wb") as file:
+        np.savez(file, meta=np.array(meta), **{k: v for k, v in arrays.items() if v is not None})
+
+
+def _write_exr(path: Path, frame: Frame, meta: str, scale: float) -> None:
+    """Writes 32-bit channels: the picture as shown (R, G, B), opacity (A), z-depth in metres (Z), normals (N)."""
+    import OpenEXR
+
+    planes = {
+        "R": frame.rgb[..., 0],
+        "G": frame.rgb[..., 1],
+        "B": frame.rgb[..., 2],
+        "A": frame.opacity,
+        "Z": frame.depth * np.float32(scale),
+        "median.Z": frame.median_depth * np.float32(scale),
+    }
+    if frame.normals is not None:
+        planes |= {f"N.{axis}": frame.normals[..., i] for i, axis in enumerate("XYZ")}
+    header = {
+        "compression": OpenEXR.ZIP_COMPRESSION,
+        "type": OpenEXR.scanlineimage,
+        "colorSpace": "sRGB",  # display-referred: the values are those of the PNG, unrounded
+        METADATA_KEY: meta,
+    }
+    channels = {name: np.ascontiguousarray(plane, dtype=np.float32) for name, plane in planes.items()}
+    with OpenEXR.File(header, channels) as file:
+        file.write(str(path))
+
+
+WRITERS: dict[str, Callable[[Path, Frame, str, float], None]] = {
+    ".png": _write_png,
+    ".jpg": _write_jpeg,
+    ".jpeg": _write_jpeg,
+    ".npz": _write_npz,
+    ".exr": _write_exr,
+}
+
+
+def _write_whole(path: Path, write: Callable[[Path], Any], commit: bool = True) -> None:
+    """Lets `write` fill a file beside `path`, then renames it; on failure nothing is left behind."""
+    temporary = path.with_name(f".{path.name[:80]}.{os.getpid()}.tmp")
+    try:
+        try:
+            write(temporary)
+            if commit:
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:  # OpenEXR reports a full disk as a RuntimeError
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InputError(f"{path} must be writable, got: {reason}") from error
+
+
+@lru_cache(maxsize=8)
+def _sha256_of(path: Path, _size: int, _modified_ns: int) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    """Returns the digest of a file's content; a file that has not changed is read once."""
+    stat = path.stat()
+    return _sha256_of(path, stat.st_size, stat.st_mtime_ns)
+
+
+def _program_version() -> str:
+    try:
+        return version("landmark-viewer")
+    except PackageNotFoundError:
+        return "unknown"
