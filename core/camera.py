@@ -13,6 +13,7 @@ from .errors import InputError
 
 Matrix = tuple[tuple[float, ...], ...]
 MAX_SIDE = 16384
+LARGEST = float(np.finfo(np.float32).max)  # rays are float32
 
 
 @dataclass(frozen=True)
@@ -153,9 +154,9 @@ def _from_json(data: Any, where: str) -> Camera:
     width, height = (_side(data[key], f"{where}.{key}") for key in ("width", "height"))
     try:
         matrix = as_matrix(data["c2w"])
-    except (InputError, TypeError, ValueError):
+    except (InputError, TypeError, ValueError, OverflowError):
         raise InputError(f"{where}.c2w must be a 4 x 4 matrix of numbers") from None
-    if not np.isfinite(matrix).all():
+    if not (np.abs(matrix) <= LARGEST).all():
         raise InputError(f"{where}.c2w must hold finite numbers only")
     if abs(np.linalg.det(np.array(matrix)[:3, :3])) < 1e-9:
         raise InputError(f"{where}.c2w must be invertible")
@@ -176,7 +177,7 @@ def _from_json(data: Any, where: str) -> Camera:
 
 
 def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
         raise InputError(f"{where} must be a finite number, got {value!r}")
     return float(value)
 

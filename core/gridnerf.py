@@ -28,6 +28,7 @@ from .settings import ModelSettings, Precision
 # Plane axes (u, v) and line axis w of each direction, as indices into x, y, z.
 DIRECTION_AXES = ((0, 1, 2), (0, 2, 1), (1, 2, 0))
 FULL_PRECISION_LIMIT = 2**30  # bytes of planes above which Precision.AUTO means half
+PACK_BYTES = 8 * 2**20  # of a plane that are packed at a time
 
 Parts = tuple[Tensor, ...]  # concatenated along the channels; more than one only in channel-parallel sets
 
@@ -36,8 +37,8 @@ Parts = tuple[Tensor, ...]  # concatenated along the channels; more than one onl
 class FieldBlock:
     """Planes [channels, n_v, n_u] and lines [channels, n_w] of one block.
 
-    They are numbered p = direction * n_levels + level. The tensors may be views into a memory-mapped
-    file: nothing is read until it is used.
+    They are numbered p = direction * n_levels + level. The tensors, of any floating-point type, may be
+    views into a memory-mapped file: nothing is read until it is used.
     """
 
     density_planes: tuple[Parts, ...]
@@ -221,11 +222,13 @@ class GridNeRF:
         padded = -(-channels // CHANNEL_MULTIPLE) * CHANNEL_MULTIPLE
         table = torch.zeros(*parts[0].shape[1:], padded, dtype=dtype, device=device)
         first = 0
-        for part in parts:
-            for channel in part:  # one at a time: no full copy is made
-                table[..., first] = channel
-                first += 1
-            self.release()
+        for group in (group for part in parts for group in part.split(CHANNEL_MULTIPLE)):
+            n_rows = max(1, PACK_BYTES // group[:, 0].nbytes)
+            for start in range(0, len(table), n_rows):  # then the pages of these rows are dropped
+                rows = slice(start, start + n_rows)
+                table[rows, ..., first : first + len(group)] = group[:, rows].movedim(0, -1)
+                self.release()
+            first += len(group)
         return table
 
     # Arithmetic
@@ -286,7 +289,7 @@ def positional_encoding(values: Tensor, n_frequencies: int) -> Tensor:
 
 def _join(parts: Parts, like: Tensor) -> Tensor:
     joined = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return joined.to(like.device)
+    return joined.to(like.device, torch.float32)
 
 
 def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

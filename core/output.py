@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable
@@ -54,10 +55,10 @@ def check_output(path: Path) -> None:
     if path.suffix.lower() not in WRITERS:
         got = repr(path.suffix) if path.suffix else "no ending"
         raise InputError(f"{path} must end in {', '.join(WRITERS)}, got {got}")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path} must be a file name, got a folder")
-    if not path.parent.is_dir():
-        raise InputError(f"{path} must lie in an existing folder; create {path.parent} first")
+    if not os.path.isdir(path.parent):
+        raise InputError(f"{path} must lie in an existing folder, got {path.parent}; create it first")
     _write_whole(path, lambda file: file.write_bytes(b""), commit=False)
 
 
@@ -80,22 +81,30 @@ def to_bytes(rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _write_png(path: Path, frame: Frame, meta: str, _scale: float) -> None:
-    from PIL import Image, PngImagePlugin
+    from PIL import PngImagePlugin
 
     text = PngImagePlugin.PngInfo()
-    text.add_itxt(METADATA_KEY, meta)
-    Image.fromarray(to_bytes(frame.rgb)).save(path, format="png", pnginfo=text)
+    text.add_text(METADATA_KEY, meta)
+    path.write_bytes(_encoded(frame, format="png", pnginfo=text))
 
 
 def _write_jpeg(path: Path, frame: Frame, meta: str, _scale: float) -> None:
+    path.write_bytes(
+        _encoded(frame, format="jpeg", quality=JPEG_QUALITY, subsampling=0, comment=meta.encode())
+    )
+
+
+def _encoded(frame: Frame, **options: Any) -> bytes:
+    """Encodes in memory: Pillow itself would not notice a disk that fills up in the middle."""
     from PIL import Image
 
-    picture = Image.fromarray(to_bytes(frame.rgb))
-    picture.save(path, format="jpeg", quality=JPEG_QUALITY, subsampling=0, comment=meta.encode())
+    buffer = io.BytesIO()
+    Image.fromarray(to_bytes(frame.rgb)).save(buffer, **options)
+    return buffer.getvalue()
 
 
 def _write_npz(path: Path, frame: Frame, meta: str, _scale: float) -> None:
-    arrays = {
+    arrays: dict[str, Any] = {
         "rgb": frame.rgb,
         "depth": frame.depth,
         "opacity": frame.opacity,
@@ -107,7 +116,7 @@ def _write_npz(path: Path, frame: Frame, meta: str, _scale: float) -> None:
 
 
 def _write_exr(path: Path, frame: Frame, meta: str, scale: float) -> None:
-    """Writes 32-bit channels: the picture as shown (R, G, B), opacity (A), z-depth in metres (Z), normals (N)."""
+    """Writes float channels: the picture as shown (R, G, B), opacity (A), z-depth in metres (Z), normals."""
     import OpenEXR
 
     planes = {

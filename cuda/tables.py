@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:  # the window says qualities and modes long before torch is there
+    import torch
+    from torch import Tensor
 
 CHANNEL_MULTIPLE = 8  # channels are padded with zeros up to a multiple of this
 TILE = 8  # pixels along the side of a render tile
@@ -180,6 +183,8 @@ class FrameBuffers:
     @classmethod
     def empty(cls, width: int, height: int, normals: bool = False) -> FrameBuffers:
         """Allocates zeroed buffers."""
+        import torch
+
         return cls(
             torch.zeros(height, width, 3),
             torch.zeros(height, width),

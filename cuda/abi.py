@@ -1,0 +1,139 @@
+"""The structs of csrc/abi.h for ctypes. Field by field the same order; `native` checks the sizes at load."""
+
+from __future__ import annotations
+
+from ctypes import POINTER, Structure, c_float, c_int32, c_void_p
+
+ABI = 1
+PAD = 32  # LV_PAD: numbers that may be read behind the last hull fraction
+FloatPointer = POINTER(c_float)
+
+
+class Table(Structure):
+    """LvTable: one plane with its line."""
+
+    _fields_ = (
+        ("plane", c_void_p),
+        ("line", c_void_p),
+        ("n_u", c_int32),
+        ("n_v", c_int32),
+        ("n_w", c_int32),
+        ("channels", c_int32),
+    )
+
+
+class Mask(Structure):
+    """LvMask: occupancy vertices and what is derived from them."""
+
+    _fields_ = (
+        ("nodes", c_void_p),
+        ("any", c_void_p),
+        ("all", c_void_p),
+        ("distance", c_void_p),
+        ("n", c_int32 * 3),
+        ("bricks", c_int32 * 3),
+        ("low", c_float * 3),
+        ("scale", c_float * 3),
+    )
+
+
+class Field(Structure):
+    """LvField: one radiance field."""
+
+    _fields_ = (
+        ("low", c_float * 3),
+        ("high", c_float * 3),
+        ("columns", c_int32),
+        ("rows", c_int32),
+        ("n_directions", c_int32),
+        ("n_levels", c_int32),
+        ("half", c_int32),
+        ("zero_sigma_outside", c_int32),
+        ("activation", c_int32),
+        ("nonlinear", c_int32),
+        ("density_shift", c_float),
+        ("n_density", c_int32),
+        ("n_appearance", c_int32),
+        ("density", c_void_p),
+        ("appearance", c_void_p),
+        ("density_basis", c_void_p),
+        ("feature_dim", c_int32),
+        ("hidden_1", c_int32),
+        ("hidden_2", c_int32),
+        ("latent_dim", c_int32),
+        ("feature_pe", c_int32),
+        ("view_pe", c_int32),
+        ("basis", c_void_p),
+        ("weight_1", c_void_p),
+        ("weight_2", c_void_p),
+        ("weight_3", c_void_p),
+        ("bias_1", c_void_p),
+        ("bias_2", c_void_p),
+        ("bias_3", c_void_p),
+        ("mask", Mask),
+    )
+
+
+class ViewStruct(Structure):
+    """LvView: a pinhole view."""
+
+    _fields_ = (
+        ("c2w", c_float * 12),
+        ("fl_x", c_float),
+        ("fl_y", c_float),
+        ("cx", c_float),
+        ("cy", c_float),
+        ("width", c_int32),
+        ("height", c_int32),
+    )
+
+
+class Options(Structure):
+    """LvOptions: what decides a picture beside field and view."""
+
+    _fields_ = (
+        ("sampling", c_int32),
+        ("quality", c_int32),
+        ("n", c_int32),
+        ("threads", c_int32),
+        ("use_mask", c_int32),
+        ("near", c_float),
+        ("far", c_float),
+        ("step", c_float),
+        ("distance_scale", c_float),
+        ("weight_threshold", c_float),
+        ("mask_threshold", c_float),
+        ("background", c_float * 3),
+        ("cluster_weight", c_float),
+        ("fast_weight", c_float),
+        ("fast_stop", c_float),
+        ("fractions", c_void_p),
+        ("latent", c_void_p),
+    )
+
+
+class Buffers(Structure):
+    """LvBuffers: where the picture goes."""
+
+    _fields_ = (
+        ("rgb", c_void_p),
+        ("opacity", c_void_p),
+        ("depth", c_void_p),
+        ("median_depth", c_void_p),
+        ("normals", c_void_p),
+    )
+
+
+class Control(Structure):
+    """LvControl: tile order, cancel flag, progress."""
+
+    _fields_ = (
+        ("order", c_void_p),
+        ("n_tiles", c_int32),
+        ("cancel", c_void_p),
+        ("done_count", c_void_p),
+        ("tile_done", c_void_p),
+    )
+
+
+STRUCTS = (Table, Mask, Field, ViewStruct, Options, Buffers, Control)

@@ -1,0 +1,201 @@
+"""Builds the host library with ninja into a cache, once per source, flags, compiler and processor level.
+
+`python -m landmark_viewer.cuda.build` does it ahead of time; otherwise the first render does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import platformdirs
+
+from . import abi
+
+logger = logging.getLogger(__name__)
+
+SOURCES = Path(__file__).resolve().parent / "csrc"
+LIBRARY = "liblv.so"
+CHECKSUM = "liblv.sha256"
+COMPILERS = ("c++", "g++", "clang++")
+# No -ffast-math, not even for linking: it would flush denormals in the whole process. -ffp-contract=off because a
+# fused multiply-add moves samples across the faces of the bounding box.
+FLAGS = (
+    "-std=c++17 -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math -fvisibility=hidden -fPIC -pthread "
+    "-Wno-psabi -Wno-ignored-attributes -Wno-unknown-pragmas"
+).split()
+# Processor levels, best first, and what /proc/cpuinfo must list for them.
+LEVELS = {
+    "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "f16c"},
+    "x86-64-v3": {"avx2", "fma", "f16c", "bmi1", "bmi2", "movbe", "abm"},
+}
+BASELINE = "baseline"  # whatever the compiler takes for granted
+
+
+class BuildError(RuntimeError):
+    """The library cannot be built; the message is one sentence that says why."""
+
+
+def cpu_level() -> str:
+    """Returns the best level that this processor has."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return BASELINE
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return BASELINE
+    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    flags = set(line.partition(":")[2].split())
+    return next((level for level, needed in LEVELS.items() if needed <= flags), BASELINE)
+
+
+def cache_folder() -> Path:
+    """Returns the folder of all builds: LANDMARK_VIEWER_CACHE or the user's cache folder."""
+    override = os.environ.get("LANDMARK_VIEWER_CACHE")
+    base = Path(override) if override else Path(platformdirs.user_cache_dir("landmark-viewer", appauthor=False))
+    return base / "kernels"
+
+
+def find_compiler() -> str:
+    """Returns the path of a C++ compiler.
+
+    Raises:
+        BuildError: There is none.
+    """
+    for name in COMPILERS:
+        if path := shutil.which(name):
+            return path
+    raise BuildError("no C++ compiler found (c++, g++ or clang++)")
+
+
+def build(level: str | None = None, rebuild: bool = False) -> Path:
+    """Returns the path of the library for a processor level (default: this one's), compiling it if need be.
+
+    Args:
+        level: A key of LEVELS or BASELINE.
+        rebuild: Compile even if there is a library.
+
+    Raises:
+        BuildError: No compiler, no ninja, or the compiler failed.
+    """
+    if os.name != "posix":
+        raise BuildError("the native kernels are built on Linux and macOS only")
+    level = level or cpu_level()
+    compiler = find_compiler()
+    flags = [*FLAGS, *([] if level == BASELINE else [f"-march={level}"])]
+    folder = cache_folder() / _key(compiler, flags)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder / "lock"):
+            if rebuild or not _is_whole(folder):
+                _compile(compiler, flags, folder)
+    except OSError as error:
+        raise BuildError(f"the kernel cache {folder} cannot be used: {error.strerror or error}") from error
+    return folder / LIBRARY
+
+
+def _key(compiler: str, flags: list[str]) -> str:
+    digest = hashlib.sha256()
+    for source in sorted(SOURCES.iterdir()):
+        if source.suffix in (".h", ".cpp"):
+            digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
+    digest.update("\0".join([compiler, version.stdout, *flags, str(abi.ABI)]).encode())
+    return digest.hexdigest()
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the library is there and is what was built: a truncated one could crash the process at load."""
+    try:
+        recorded = (folder / CHECKSUM).read_text(encoding="ascii").strip()
+        return hashlib.sha256((folder / LIBRARY).read_bytes()).hexdigest() == recorded
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _compile(compiler: str, flags: list[str], folder: Path) -> None:
+    logger.info("building the native kernels in %s", folder)
+    with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as name:
+        work = Path(name)
+        (work / "build.ninja").write_text(_ninja_file(compiler, flags), encoding="utf-8")
+        run = subprocess.run([_ninja(), "-C", str(work)], capture_output=True, text=True, check=False)
+        if run.returncode:
+            raise BuildError(f"{compiler} failed: {_first_error(run.stdout + run.stderr)}")
+        built = work / LIBRARY
+        checksum = work / CHECKSUM
+        checksum.write_text(hashlib.sha256(built.read_bytes()).hexdigest() + "\n", encoding="ascii")
+        os.replace(built, folder / LIBRARY)
+        os.replace(checksum, folder / CHECKSUM)
+
+
+def _ninja_file(compiler: str, flags: list[str]) -> str:
+    source = _escaped(str(SOURCES / "host.cpp"))
+    return (
+        "rule compile\n"
+        f"  command = {_quoted(compiler)} {' '.join(flags)} -MMD -MF $out.d -c $in -o $out\n"
+        "  depfile = $out.d\n"
+        "rule link\n"
+        f"  command = {_quoted(compiler)} -shared -pthread $in -o $out\n"
+        f"build host.o: compile {source}\n"
+        f"build {LIBRARY}: link host.o\n"
+    )
+
+
+def _escaped(path: str) -> str:
+    return path.replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
+
+
+def _quoted(command: str) -> str:
+    return "'" + command.replace("$", "$$").replace("'", "'\\''") + "'"
+
+
+def _ninja() -> str:
+    try:
+        import ninja
+    except ImportError:
+        ninja_path = shutil.which("ninja")
+    else:
+        ninja_path = str(Path(ninja.BIN_DIR) / "ninja")
+    if ninja_path is None or not Path(ninja_path).exists():
+        raise BuildError("ninja is not installed (pip install ninja)")
+    return ninja_path
+
+
+def _first_error(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no output")
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds a lock between processes; the second one waits and then finds the library built."""
+    import fcntl
+
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def main() -> int:
+    """Builds for this processor and says where, or why not."""
+    try:
+        sys.stdout.write(f"native kernels ({cpu_level()}): {build()}\n")
+    except BuildError as error:
+        sys.stdout.write(f"no native kernels: {error}; pictures will come from torch, more slowly\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

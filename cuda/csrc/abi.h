@@ -1,0 +1,85 @@
+// What crosses the border between Python and the kernels: plain structs of pointers and numbers.
+//
+// Change LV_ABI whenever a struct or an entry point changes; the loader refuses a library with another number.
+#pragma once
+#include <stdint.h>
+
+#define LV_ABI 1
+#define LV_TILE 8  // pixels along the side of a tile
+
+enum LvSampling { LV_BOX = 0, LV_HULL = 1 };
+enum LvQuality { LV_EXACT = 0, LV_CLUSTERED = 1, LV_FAST = 2 };
+enum LvActivation { LV_RELU = 0, LV_SOFTPLUS = 1 };
+
+// One plane [n_v][n_u][channels] with its line [n_w][channels]; channels is a multiple of 8. plane == 0: absent block.
+struct LvTable {
+  const void* plane;
+  const float* line;
+  int32_t n_u, n_v, n_w, channels;
+};
+
+// The mask: bit (z&3)*16 + (y&3)*4 + (x&3) of brick (z>>2, y>>2, x>>2). Cell c lies between vertices c-1 and c.
+struct LvMask {
+  const uint8_t* nodes;      // [n_z][n_y][n_x], 0 or 1; 0: no mask
+  const uint64_t* any;       // [bricks_z][bricks_y][bricks_x] cells with at least one vertex set
+  const uint64_t* all;       // same, cells with all eight vertices set
+  const uint8_t* distance;   // same, Chebyshev distance in bricks to the nearest brick with a cell in `any`
+  int32_t n[3], bricks[3];   // x, y, z
+  float low[3], scale[3];    // position in [-1, 1] = (p - low) * scale - 1
+};
+
+struct LvField {
+  float low[3], high[3];         // bounding box
+  int32_t columns, rows;         // blocks along x and y; block (i, j) has index i * rows + j
+  int32_t n_directions, n_levels;
+  int32_t half;                  // planes are float16, else float32
+  int32_t zero_sigma_outside;
+  int32_t activation;
+  int32_t nonlinear;             // density_basis is applied and followed by a relu
+  float density_shift;
+  int32_t n_density, n_appearance;  // padded channels of all tables of a block together
+  const LvTable* density;        // [columns * rows][n_directions * n_levels]
+  const LvTable* appearance;     // same
+  const float* density_basis;    // [n_density], or 0
+  int32_t feature_dim, hidden_1, hidden_2, latent_dim, feature_pe, view_pe;
+  const float* basis;            // [feature_dim][n_appearance]
+  const float *weight_1, *weight_2, *weight_3;  // [n_out][n_in], inputs in LandMark's order
+  const float *bias_1, *bias_2, *bias_3;        // [n_out]
+  LvMask mask;
+};
+
+struct LvView {
+  float c2w[12];  // [3][4], OpenGL axes
+  float fl_x, fl_y, cx, cy;
+  int32_t width, height;
+};
+
+struct LvOptions {
+  int32_t sampling, quality;
+  int32_t n;                 // samples per ray
+  int32_t threads;
+  int32_t use_mask;
+  float near, far, step;
+  float distance_scale, weight_threshold, mask_threshold;
+  float background[3];
+  float cluster_weight;      // clustered: weight at which a cluster of samples is decoded
+  float fast_weight;         // fast: weight at which a run of samples is looked up, at its mean distance
+  float fast_stop;           // fast: transmittance at which a ray ends and counts as opaque
+  const float* fractions;    // hull: linspace(0, 1, n), padded at the end with LV_PAD ones
+  const float* latent;       // [latent_dim], or 0
+};
+
+#define LV_PAD 32
+
+struct LvBuffers {
+  float *rgb, *opacity, *depth, *median_depth;
+  float* normals;            // or 0
+};
+
+struct LvControl {
+  const int32_t* order;      // tile numbers
+  int32_t n_tiles;
+  const volatile int32_t* cancel;
+  int32_t* done_count;
+  uint8_t* tile_done;
+};

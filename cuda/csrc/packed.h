@@ -1,0 +1,138 @@
+// A field as the host's SIMD wants it: decoder weights in panels, density weights folded into the lines.
+#pragma once
+#include <stdlib.h>
+
+#include "decoder.h"
+#include "field.h"
+#include "gemm.h"
+
+// Zeroed memory aligned for Vec, freed with its owner.
+struct Memory {
+  static constexpr int MAX = 48;
+  void* blocks[MAX];
+  int n = 0;
+
+  template <class T>
+  T* take(size_t count) {
+    if (n == MAX) abort();
+    size_t bytes = (count * sizeof(T) + 127) / 64 * 64;
+    void* block = 0;
+    if (posix_memalign(&block, 64, bytes)) return 0;
+    memset(block, 0, bytes);
+    return (T*)(blocks[n++] = block);
+  }
+  ~Memory() {
+    while (n) free(blocks[--n]);
+  }
+};
+
+struct PackedField {
+  LvField field;
+  int n_tables, n_blocks, n_ray_inputs;
+  int some_table;                   // index of the first table of a block that is there
+  int feature, hidden_1, hidden_2;  // widths padded to LANES
+  int encoded;                      // padded width of feature and its encoding: groups of `feature` numbers
+  const LvTable* density;           // as field.density, lines times density_basis
+  Layer basis, layer_1, layer_2;
+  float* ray_weights;               // first layer: latent, direction, PE(direction). [n_ray_inputs][hidden_1]
+  float *bias_1, *bias_2, *weight_3;  // [hidden_1], [hidden_2], [3][hidden_2]
+  float* zeros;                     // [widest]
+  Memory memory;
+};
+
+static Layer make_layer(Memory& memory, int n_groups, int group_size, int group_stride, int n_out) {
+  Layer layer = {n_groups, group_size, group_stride, n_out, 0};
+  layer.weights = memory.take<float>((size_t)n_groups * group_size * n_out);
+  return layer;
+}
+
+// Input of the first layer that group g, input i of the host's layout is: feature, sin 1, cos 1, sin 2, cos 2, sin 4 ...
+static int encoded_input(const LvField& field, const InputLayout& layout, int group, int i) {
+  if (group == 0) return i;
+  int k = (group - 1) / 2, first = (group - 1) % 2 * field.feature_dim;
+  return layout.feature_pe + (first + i) * field.feature_pe + k;
+}
+
+static void pack_decoder(PackedField& packed) {
+  const LvField& field = packed.field;
+  const InputLayout layout = input_layout(field);
+  const int n_groups = 1 + 2 * (field.feature_pe > 0 ? field.feature_pe : 0);
+  packed.feature = round_up(field.feature_dim, LANES);
+  packed.hidden_1 = round_up(field.hidden_1, LANES);
+  packed.hidden_2 = round_up(field.hidden_2, LANES);
+  packed.encoded = n_groups * packed.feature;
+  packed.basis = make_layer(packed.memory, 1, field.n_appearance, field.n_appearance, packed.feature);
+  pack_layer(packed.basis, [&](int out, int, int i) {
+    return out < field.feature_dim ? field.basis[(size_t)out * field.n_appearance + i] : 0.0f;
+  });
+  packed.layer_1 = make_layer(packed.memory, n_groups, field.feature_dim, packed.feature, packed.hidden_1);
+  pack_layer(packed.layer_1, [&](int out, int group, int i) {
+    return out < field.hidden_1
+               ? field.weight_1[(size_t)out * layout.n + encoded_input(field, layout, group, i)]
+               : 0.0f;
+  });
+  packed.layer_2 = make_layer(packed.memory, 1, field.hidden_1, packed.hidden_1, packed.hidden_2);
+  pack_layer(packed.layer_2, [&](int out, int, int i) {
+    return out < field.hidden_2 ? field.weight_2[(size_t)out * field.hidden_1 + i] : 0.0f;
+  });
+  packed.bias_1 = packed.memory.take<float>(packed.hidden_1);
+  packed.bias_2 = packed.memory.take<float>(packed.hidden_2);
+  packed.weight_3 = packed.memory.take<float>(3 * packed.hidden_2);
+  memcpy(packed.bias_1, field.bias_1, field.hidden_1 * sizeof(float));
+  memcpy(packed.bias_2, field.bias_2, field.hidden_2 * sizeof(float));
+  for (int c = 0; c < 3; c++)
+    memcpy(packed.weight_3 + c * packed.hidden_2, field.weight_3 + c * field.hidden_2,
+           field.hidden_2 * sizeof(float));
+  packed.zeros = packed.memory.take<float>(packed.feature + packed.hidden_1 + packed.hidden_2);
+}
+
+static void pack_ray_inputs(PackedField& packed) {
+  const LvField& field = packed.field;
+  const InputLayout layout = input_layout(field);
+  const int before_pe = layout.feature_pe - layout.latent;
+  packed.n_ray_inputs = before_pe + layout.n - layout.direction_pe;
+  packed.ray_weights = packed.memory.take<float>((size_t)packed.n_ray_inputs * packed.hidden_1);
+  for (int i = 0; i < packed.n_ray_inputs; i++) {
+    int input = i < before_pe ? layout.latent + i : layout.direction_pe + i - before_pe;
+    for (int j = 0; j < field.hidden_1; j++)
+      packed.ray_weights[(size_t)i * packed.hidden_1 + j] = field.weight_1[(size_t)j * layout.n + input];
+  }
+}
+
+// relu(basis . (plane * line)) = relu(sum of plane * (basis * line))
+static void fold_density(PackedField& packed) {
+  const LvField& field = packed.field;
+  packed.density = field.density;
+  if (!field.density_basis) return;
+  const int n = packed.n_blocks * packed.n_tables;
+  LvTable* tables = packed.memory.take<LvTable>(n);
+  size_t total = 0;
+  for (int p = 0; p < n; p++)
+    if (field.density[p].plane) total += (size_t)field.density[p].n_w * field.density[p].channels;
+  float* line = packed.memory.take<float>(total);
+  for (int block = 0; block < packed.n_blocks; block++) {
+    for (int p = 0, first = 0; p < packed.n_tables; p++) {
+      LvTable& table = tables[block * packed.n_tables + p];
+      table = field.density[block * packed.n_tables + p];
+      if (!table.plane) continue;
+      const float* from = table.line;
+      table.line = line;
+      for (int w = 0; w < table.n_w; w++)
+        for (int c = 0; c < table.channels; c++) *line++ = *from++ * field.density_basis[first + c];
+      first += table.channels;
+    }
+  }
+  packed.density = tables;
+}
+
+static PackedField* pack_field(const LvField& field) {
+  PackedField* packed = new PackedField();
+  packed->field = field;
+  packed->n_tables = field.n_directions * field.n_levels;
+  packed->n_blocks = field.columns * field.rows;
+  while (!field.density[packed->some_table].plane) packed->some_table += packed->n_tables;
+  pack_decoder(*packed);
+  pack_ray_inputs(*packed);
+  fold_density(*packed);
+  return packed;
+}

@@ -1,0 +1,162 @@
+// The decoder in batches: samples of a tile gather features into rows, full batches go through the layers at once.
+#pragma once
+#include "compositing.h"
+#include "lookup.h"
+
+enum {
+  BATCH = 96,                        // decoder rows; a multiple of ROWS
+  TILE_RAYS = LV_TILE * LV_TILE,
+  MAX_LOOKUPS = 4 * LANES,
+};
+
+// Memory of one thread.
+struct Batch {
+  const PackedField& packed;
+  const Lookup lookup;
+  const float* ray_base;  // first layer's bias and latent share. [hidden_1]
+  Memory memory;
+  int n_rows, n_lookups;
+  float *products, *encoded, *hidden_1, *hidden_2;  // [BATCH][...]
+  float* ray_hidden;                                // [TILE_RAYS][hidden_1]
+  const float* starts[BATCH];
+  int ray[BATCH];
+  float color_weight[BATCH], scale[BATCH];
+  float p[3][MAX_LOOKUPS], lookup_weight[MAX_LOOKUPS];
+  int lookup_row[MAX_LOOKUPS];
+  TapLanes *taps, *next_taps;
+
+  Batch(const PackedField& packed, const float* ray_base)
+      : packed(packed), lookup(choose_lookup(packed)), ray_base(ray_base), n_rows(0), n_lookups(0) {
+    products = memory.take<float>((size_t)BATCH * packed.field.n_appearance);
+    encoded = memory.take<float>((size_t)BATCH * packed.encoded);
+    hidden_1 = memory.take<float>((size_t)BATCH * packed.hidden_1);
+    hidden_2 = memory.take<float>((size_t)BATCH * packed.hidden_2);
+    ray_hidden = memory.take<float>((size_t)TILE_RAYS * packed.hidden_1);
+    taps = memory.take<TapLanes>(packed.n_tables);
+    next_taps = memory.take<TapLanes>(packed.n_tables);
+  }
+};
+
+// What direction and its encoding add to the first layer, for one ray of the tile.
+static void prepare_ray(Batch& batch, int ray, const float d[3]) {
+  const PackedField& packed = batch.packed;
+  const LvField& field = packed.field;
+  float* hidden = batch.ray_hidden + (size_t)ray * packed.hidden_1;
+  memcpy(hidden, batch.ray_base, packed.hidden_1 * sizeof(float));
+  if (field.view_pe < 0) return;
+  const float* weights = packed.ray_weights + (size_t)field.latent_dim * packed.hidden_1;
+  auto add = [&](float value) {
+    for (int j = 0; j < packed.hidden_1; j += LANES)
+      store(hidden + j, fused(splat<Vec>(value), load<Vec>(weights + j), load<Vec>(hidden + j)));
+    weights += packed.hidden_1;
+  };
+  for (int i = 0; i < 3; i++) add(d[i]);
+  for (int part = 0; part < 2; part++)
+    for (int i = 0; i < 3; i++)
+      for (int k = 0; k < field.view_pe; k++) add(part ? cosf(ldexpf(d[i], k)) : sinf(ldexpf(d[i], k)));
+}
+
+// Features of the queued points, added to their rows. The next LANES points are located and prefetched meanwhile.
+static void run_lookups(Batch& batch) {
+  const PackedField& packed = batch.packed;
+  for (int first = 0; first < batch.n_lookups; first += LANES) {
+    Vec p[3] = {load<Vec>(batch.p[0] + first), load<Vec>(batch.p[1] + first), load<Vec>(batch.p[2] + first)};
+    Lanes lanes = locate_lanes(packed, p);
+    compute_taps(packed, packed.field.appearance, lanes, batch.taps);
+    int n = batch.n_lookups - first < LANES ? batch.n_lookups - first : LANES;
+    for (int i = 0; i < n; i++)
+      batch.lookup.appearance(packed, lanes, batch.taps, i, batch.lookup_weight[first + i],
+                              batch.products + (size_t)batch.lookup_row[first + i] * packed.field.n_appearance);
+  }
+  batch.n_lookups = 0;
+}
+
+// Fills the groups behind the feature of a row: sin and cos of feature * 2^k. Odd k come from the double angle.
+LV_HD void encode_row(const PackedField& packed, float* row) {
+  const int width = packed.feature, n_frequencies = packed.field.feature_pe;
+  for (int i = 0; i < width; i += LANES) {
+    Vec value = load<Vec>(row + i), sine = {}, cosine = {};
+    float* to = row + width + i;
+    for (int k = 0; k < n_frequencies; k++, to += 2 * width) {
+      if (k & 1) {
+        Vec doubled = 2.0f * sine * cosine;
+        cosine = fused(-2.0f * sine, sine, splat<Vec>(1.0f));
+        sine = doubled;
+      } else {
+        sincos_of(value * (float)(1u << k), sine, cosine);
+      }
+      store(to, sine);
+      store(to + width, cosine);
+    }
+  }
+}
+
+// Colours of n decoder rows. rgb: [n][3]
+static void decode_rows(Batch& batch, int n, float (*rgb)[3]) {
+  const PackedField& packed = batch.packed;
+  const int padded = round_up(n, ROWS), n_products = packed.field.n_appearance;
+  const float *zeros[BATCH], *bias_2[BATCH];
+  for (int r = 0; r < padded; r++) {
+    zeros[r] = packed.zeros;
+    bias_2[r] = packed.bias_2;
+    if (r >= n) batch.starts[r] = packed.zeros;
+  }
+  run_layer<false>(packed.basis, padded, batch.products, n_products, zeros, batch.encoded, packed.encoded);
+  for (int r = 0; r < padded; r++) {
+    float* row = batch.encoded + (size_t)r * packed.encoded;
+    if (r < n && batch.scale[r] != 1.0f)
+      for (int i = 0; i < packed.feature; i += LANES) store(row + i, load<Vec>(row + i) * batch.scale[r]);
+    encode_row(packed, row);
+  }
+  run_layer<true>(packed.layer_1, padded, batch.encoded, packed.encoded, batch.starts, batch.hidden_1,
+                  packed.hidden_1);
+  run_layer<true>(packed.layer_2, padded, batch.hidden_1, packed.hidden_1, bias_2, batch.hidden_2, packed.hidden_2);
+  float logits[3 * BATCH + LANES];
+  for (int r = 0; r < n; r++) {
+    const float* hidden = batch.hidden_2 + (size_t)r * packed.hidden_2;
+    for (int c = 0; c < 3; c++) {
+      Vec sum = {};
+      for (int j = 0; j < packed.hidden_2; j += LANES)
+        sum = fused(load<Vec>(hidden + j), load<Vec>(packed.weight_3 + c * packed.hidden_2 + j), sum);
+      logits[3 * r + c] = sum_of(sum) + packed.field.bias_3[c];
+    }
+  }
+  for (int i = 3 * n; i < 3 * BATCH + LANES; i++) logits[i] = 0.0f;
+  for (int i = 0; i < 3 * n; i += LANES) {
+    Vec color = 1.0f / (exp_of(-load<Vec>(logits + i)) + 1.0f);
+    memcpy((float*)rgb + i, &color, sizeof(float) * (3 * n - i < LANES ? 3 * n - i : LANES));
+  }
+}
+
+// Decodes all rows and adds their colours to the rays.
+static void flush_rows(Batch& batch, Composite* sums) {
+  float rgb[BATCH][3];
+  run_lookups(batch);
+  decode_rows(batch, batch.n_rows, rgb);
+  for (int r = 0; r < batch.n_rows; r++)
+    for (int c = 0; c < 3; c++) sums[batch.ray[r]].rgb[c] += batch.color_weight[r] * rgb[r][c];
+  batch.n_rows = 0;
+}
+
+// Opens a decoder row for a ray of the tile.
+static int begin_row(Batch& batch, int ray, Composite* sums) {
+  if (batch.n_rows == BATCH) flush_rows(batch, sums);
+  const PackedField& packed = batch.packed;
+  int row = batch.n_rows++;
+  batch.ray[row] = ray;
+  batch.starts[row] = batch.ray_hidden + (size_t)ray * packed.hidden_1;
+  batch.scale[row] = 1.0f;
+  batch.color_weight[row] = 0.0f;
+  memset(batch.products + (size_t)row * packed.field.n_appearance, 0, packed.field.n_appearance * sizeof(float));
+  return row;
+}
+
+static void add_lookup(Batch& batch, int row, float x, float y, float z, float weight) {
+  if (batch.n_lookups == MAX_LOOKUPS) run_lookups(batch);
+  int i = batch.n_lookups++;
+  batch.p[0][i] = x;
+  batch.p[1][i] = y;
+  batch.p[2][i] = z;
+  batch.lookup_weight[i] = weight;
+  batch.lookup_row[i] = row;
+}

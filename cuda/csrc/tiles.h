@@ -1,0 +1,248 @@
+// A tile of rays on the host: samples are placed, tested and weighed LANES at a time along each ray.
+#pragma once
+#include "occupancy.h"
+#include "shading.h"
+
+// Samples of one ray that count and wait for their density.
+struct Pending {
+  alignas(64) float t[2 * LANES], length[2 * LANES], p[3][2 * LANES];
+  int n;
+};
+
+// Samples of one ray that share a decoder row; the same rules as in render_ray.h.
+struct OpenRow {
+  int row;  // -1: none
+  float weight, feature_weight, run_weight, run_moment;
+};
+
+struct TileJob {
+  const PackedField& packed;
+  const LvOptions& options;
+  const LvView& view;
+  const LvBuffers& buffers;
+  const volatile int32_t* cancel;
+};
+
+static void look_up_at(Batch& batch, const Ray& ray, float t, float weight, OpenRow& open) {
+  add_lookup(batch, open.row, sample_position(ray, 0, t), sample_position(ray, 1, t), sample_position(ray, 2, t),
+             weight);
+  open.feature_weight += weight;
+}
+
+static void look_up_run(Batch& batch, const Ray& ray, OpenRow& open) {
+  look_up_at(batch, ray, open.run_moment / open.run_weight, open.run_weight, open);
+  open.run_weight = open.run_moment = 0.0f;
+}
+
+static void close_row(Batch& batch, OpenRow& open) {
+  batch.color_weight[open.row] = open.weight;
+  batch.scale[open.row] = 1.0f / open.feature_weight;
+  open = {-1, 0.0f, 0.0f, 0.0f, 0.0f};
+}
+
+// Adds a sample that LandMark would shade.
+static void shade_sample(const TileJob& job, Batch& batch, int ray_index, const Ray& ray, float t, float weight,
+                         OpenRow& open, Composite* sums) {
+  const LvOptions& options = job.options;
+  if (open.row < 0) open.row = begin_row(batch, ray_index, sums);
+  open.weight += weight;
+  if (options.quality == LV_FAST) {
+    open.run_weight += weight;
+    open.run_moment += weight * t;
+    if (open.run_weight >= options.fast_weight) look_up_run(batch, ray, open);
+    return;
+  }
+  look_up_at(batch, ray, t, options.quality == LV_EXACT ? 1.0f : weight, open);
+  if (options.quality == LV_EXACT || open.weight >= options.cluster_weight) close_row(batch, open);
+}
+
+// Weighs up to LANES pending samples and shades those that matter. Returns false if the ray ends.
+static bool weigh(const TileJob& job, Batch& batch, int ray_index, const Ray& ray, Pending& pending, OpenRow& open,
+                  Composite* sums) {
+  const LvOptions& options = job.options;
+  const int n = pending.n < LANES ? pending.n : LANES;
+  const bool is_fast = options.quality == LV_FAST;
+  const float stop = is_fast ? options.fast_stop : LV_OPAQUE;
+  Vec p[3] = {load<Vec>(pending.p[0]), load<Vec>(pending.p[1]), load<Vec>(pending.p[2])};
+  Lanes lanes = locate_lanes(job.packed, p);
+  Vec feature = density_features(job.packed, batch.lookup, lanes, n, batch.taps);
+  Vec sigma = activate_lanes(job.packed.field, lanes, feature);
+  float alpha[LANES];
+  store(alpha, 1.0f - exp_of(-sigma * load<Vec>(pending.length)));
+  Composite& sum = sums[ray_index];
+  for (int i = 0; i < n; i++) {
+    float t = pending.t[i], weight = add_sample(sum, alpha[i], t);
+    if (weight > options.weight_threshold) shade_sample(job, batch, ray_index, ray, t, weight, open, sums);
+    if (sum.transmittance < stop) {
+      if (is_fast && open.row >= 0) open.weight += sum.transmittance;
+      close_composite(sum, t);
+      return false;
+    }
+  }
+  pending.n -= n;
+  for (int i = 0; i < pending.n; i++) {
+    pending.t[i] = pending.t[n + i];
+    pending.length[i] = pending.length[n + i];
+    for (int axis = 0; axis < 3; axis++) pending.p[axis][i] = pending.p[axis][n + i];
+  }
+  return true;
+}
+
+// Which of LANES samples inside the box the mask keeps, as bits.
+static uint32_t occupied_lanes(const LvMask& mask, float threshold, const Vec p[3], uint32_t inside) {
+  Vec at[3];
+  IntVec cell[3];
+  IntVec in_mask = ~IntVec{};
+  for (int i = 0; i < 3; i++) {
+    at[i] = mask_coordinate(mask, i, p[i]);
+    in_mask = in_mask & (at[i] >= -1.0f) & (at[i] < (float)mask.n[i]);
+    cell[i] = to_int(floor_of(choose(in_mask, at[i], Vec{}))) + 1;
+  }
+  IntVec brick = ((cell[2] >> 2) * mask.bricks[1] + (cell[1] >> 2)) * mask.bricks[0] + (cell[0] >> 2);
+  IntVec bit = (cell[2] & 3) << 4 | (cell[1] & 3) << 2 | (cell[0] & 3);
+  const bool full_passes = threshold < 1.0f - 1e-4f;
+  uint32_t kept = 0;
+  for (uint32_t left = inside & bits_of(in_mask); left; left &= left - 1) {
+    int i = __builtin_ctz(left);
+    if (!(mask.any[brick[i]] >> bit[i] & 1)) continue;
+    bool passes = full_passes && (mask.all[brick[i]] >> bit[i] & 1);
+    if (!passes) {
+      float corner[3] = {at[0][i], at[1][i], at[2][i]};
+      passes = mask_value(mask, corner) > threshold;
+    }
+    kept |= (uint32_t)passes << i;
+  }
+  return kept;
+}
+
+// Places LANES samples from k on, and queues those that count. Returns their number.
+static int place_samples(const TileJob& job, const Ray& ray, int k, Pending& pending) {
+  const LvOptions& options = job.options;
+  const LvField& field = job.packed.field;
+  const Vec number = first_lanes() + (float)k;
+  Vec t, next, p[3];
+  if (options.sampling == LV_HULL) {
+    t = hull_distance(ray, load<Vec>(options.fractions + k));
+    next = hull_distance(ray, load<Vec>(options.fractions + k + 1));
+  } else {
+    t = box_distance(ray, options.step, number);
+    next = box_distance(ray, options.step, number + 1.0f);
+  }
+  IntVec inside = number < (float)ray.end;
+  for (int i = 0; i < 3; i++) {
+    p[i] = sample_position(ray, i, t);
+    inside = inside & (p[i] >= field.low[i]) & (p[i] <= field.high[i]);
+  }
+  uint32_t kept = bits_of(inside);
+  if (options.use_mask && kept) kept = occupied_lanes(field.mask, options.mask_threshold, p, kept);
+  if (!kept) return 0;
+  float ts[LANES], lengths[LANES], ps[3][LANES];
+  const bool all = kept == (1ull << LANES) - 1;
+  float* to = pending.t + pending.n;
+  store(all ? to : ts, t);
+  store(all ? pending.length + pending.n : lengths, sample_length(options, t, next));
+  for (int i = 0; i < 3; i++) store(all ? pending.p[i] + pending.n : ps[i], p[i]);
+  int first = pending.n;
+  if (all) {
+    pending.n += LANES;
+    return LANES;
+  }
+  for (uint32_t left = kept; left; left &= left - 1) {
+    int from = __builtin_ctz(left), at = pending.n++;
+    pending.t[at] = ts[from];
+    pending.length[at] = lengths[from];
+    for (int i = 0; i < 3; i++) pending.p[i][at] = ps[i][from];
+  }
+  return pending.n - first;
+}
+
+// First sample from k on that may count; whole empty bricks are jumped.
+static int jump_empty(const TileJob& job, const Ray& ray, const float slope[3], int k) {
+  const LvMask& mask = job.packed.field.mask;
+  while (k < ray.end) {
+    float t = sample_distance(job.options, ray, k), at[3];
+    for (int i = 0; i < 3; i++) at[i] = mask_coordinate(mask, i, sample_position(ray, i, t));
+    int empty = empty_samples(mask, ray, at, slope);
+    if (!empty) break;
+    k += empty;
+  }
+  return k;
+}
+
+static void march_ray(const TileJob& job, Batch& batch, int ray_index, Ray& ray, Composite* sums) {
+  float slope[3] = {0.0f, 0.0f, 0.0f};
+  if (job.options.use_mask) {
+    clip_to_mask(job.packed.field.mask, ray);
+    mask_slopes(job.packed.field.mask, ray, slope);
+  }
+  Pending pending;
+  pending.n = 0;
+  OpenRow open = {-1, 0.0f, 0.0f, 0.0f, 0.0f};
+  bool alive = true, look_ahead = job.options.use_mask;
+  for (int k = ray.begin; alive && k < ray.end; k += LANES) {
+    if (look_ahead) k = jump_empty(job, ray, slope, k);
+    if (k >= ray.end) break;
+    look_ahead = !place_samples(job, ray, k, pending) && job.options.use_mask;
+    if (pending.n >= LANES) alive = weigh(job, batch, ray_index, ray, pending, open, sums);
+  }
+  while (alive && pending.n) alive = weigh(job, batch, ray_index, ray, pending, open, sums);
+  if (open.row < 0) return;
+  if (open.run_weight > 0.0f) look_up_run(batch, ray, open);
+  close_row(batch, open);
+}
+
+// Minus the gradient of the density feature at z-depth t, unit length.
+static void surface_normal(const TileJob& job, Batch& batch, const Ray& ray, float t, float normal[3]) {
+  const LvField& field = job.packed.field;
+  float length = 0.0f;
+  Vec p[3];
+  for (int axis = 0; axis < 3; axis++) {
+    p[axis] = splat<Vec>(sample_position(ray, axis, t));
+    p[axis][2 * axis] += job.options.step;
+    p[axis][2 * axis + 1] -= job.options.step;
+    p[axis] = min_of(max_of(p[axis], splat<Vec>(field.low[axis])), splat<Vec>(field.high[axis]));
+  }
+  Lanes lanes = locate_lanes(job.packed, p);
+  Vec feature = density_features(job.packed, batch.lookup, lanes, 6, batch.taps);
+  feature = choose(lanes.is_present, feature, Vec{});
+  for (int axis = 0; axis < 3; axis++) {
+    normal[axis] = feature[2 * axis + 1] - feature[2 * axis];
+    length += normal[axis] * normal[axis];
+  }
+  float scale = 1.0f / max_of(sqrtf(length), 1e-12f);
+  for (int axis = 0; axis < 3; axis++) normal[axis] *= scale;
+}
+
+// Renders one tile. Returns false if it was cancelled on the way; then no pixel is written.
+static bool render_tile(const TileJob& job, Batch& batch, int tile) {
+  const LvView& view = job.view;
+  const int columns = (view.width + LV_TILE - 1) / LV_TILE;
+  const int left = tile % columns * LV_TILE, top = tile / columns * LV_TILE;
+  const int right = left + LV_TILE < view.width ? left + LV_TILE : view.width;
+  const int bottom = top + LV_TILE < view.height ? top + LV_TILE : view.height;
+  Ray rays[TILE_RAYS];
+  Composite sums[TILE_RAYS];
+  int n = 0;
+  for (int row = top; row < bottom; row++) {
+    for (int column = left; column < right; column++, n++) {
+      if (*job.cancel) return batch.n_rows = batch.n_lookups = 0, false;
+      rays[n] = start_ray(job.packed.field, job.options, view, column, row);
+      sums[n] = start_composite();
+      prepare_ray(batch, n, rays[n].d);
+      march_ray(job, batch, n, rays[n], sums);
+    }
+  }
+  flush_rows(batch, sums);
+  n = 0;
+  for (int row = top; row < bottom; row++) {
+    for (int column = left; column < right; column++, n++) {
+      int64_t pixel = (int64_t)row * view.width + column;
+      write_pixel(job.options, job.buffers, pixel, sums[n]);
+      if (!job.buffers.normals) continue;
+      float* normal = job.buffers.normals + 3 * pixel;
+      normal[0] = normal[1] = normal[2] = 0.0f;
+      if (sums[n].median_depth > 0.0f) surface_normal(job, batch, rays[n], sums[n].median_depth, normal);
+    }
+  }
+  return true;
+}

@@ -1,0 +1,190 @@
+"""Reading channel-last tables with plain torch, on whatever device they lie: the lookups behind `reference`."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .tables import BlockTables, FieldTables, OccupancyNodes
+
+# Plane axes (u, v) and line axis w of each direction, as indices into x, y, z.
+DIRECTION_AXES = ((0, 1, 2), (0, 2, 1), (1, 2, 0))
+EMPTY, MIXED, FULL = 0, 1, 2  # cells of the mask by how many of their vertices are set
+FULL_PASSES_BELOW = 1.0 - 1e-4  # below this threshold a sample in a full cell needs no test
+
+Texels = tuple[Tensor, Tensor, Tensor, int]  # first index, two weights, step to the second
+
+
+class Lookup:
+    """Planes, lines and mask of one field, ready to be read. Points are [n, 3] in scene units."""
+
+    def __init__(self, tables: FieldTables) -> None:
+        self.tables = tables
+        self.device = tables.device
+        self.low, self.high = tables.aabb.to(self.device, torch.float32)
+        basis = tables.density_basis
+        self.density_basis = None if basis is None else basis.to(self.device)
+        self.has_gaps = any(block is None for block in tables.blocks)
+        self._cells: Tensor | None = None
+
+    @classmethod
+    def of(cls, tables: FieldTables) -> Lookup:
+        """Returns the lookup of the tables, made on first use and kept in their cache."""
+        found = tables.cache.get("lookup")
+        if not isinstance(found, Lookup):
+            found = cls(tables)
+            tables.cache["lookup"] = found
+        return found
+
+    def density_products(self, points: Tensor) -> Tensor:
+        """Returns plane times line of every density level. [n, n_levels * sum(density_channels)]"""
+        return self._products(points, "density", self.tables.density_channels)
+
+    def appearance_products(self, points: Tensor) -> Tensor:
+        """Returns plane times line of every appearance level. [n, n_levels * sum(appearance_channels)]"""
+        return self._products(points, "appearance", self.tables.appearance_channels)
+
+    def raw_density(self, points: Tensor) -> Tensor:
+        """Returns the density feature before relu and activation. [n]"""
+        products = self.density_products(points)
+        return products.sum(dim=-1) if self.density_basis is None else products @ self.density_basis
+
+    def density_feature(self, points: Tensor) -> Tensor:
+        """Returns the value that the activation turns into density. [n]"""
+        feature = self.raw_density(points)
+        return feature if self.density_basis is None else torch.relu(feature)
+
+    def sigma(self, points: Tensor) -> Tensor:
+        """Returns density, 1 / scene unit; the mask is not asked. [n]"""
+        feature = self.density_feature(points)
+        shift = self.tables.density_shift
+        sigma = F.softplus(feature + shift) if self.tables.activation == "softplus" else torch.relu(feature)
+        if self.has_gaps or self.tables.zero_sigma_outside:
+            sigma = sigma.masked_fill(self._is_void(points), 0.0)
+        return sigma
+
+    def is_inside(self, points: Tensor) -> Tensor:
+        """Whether points lie in the bounding box, faces included. points [..., 3] -> [...]"""
+        return ((points >= self.low) & (points <= self.high)).all(dim=-1)
+
+    def is_occupied(self, points: Tensor, threshold: float) -> Tensor:
+        """Whether the mask exceeds a threshold at points; asks its cells first. [n]"""
+        mask = self.tables.occupancy
+        if mask is None or threshold < 0:
+            return torch.ones(len(points), dtype=torch.bool, device=self.device)
+        low, high = mask.aabb.to(self.device)
+        normalized = (points - low) * (1.0 / (high - low) * 2) - 1
+        size = torch.tensor(mask.nodes.shape[::-1], device=self.device)
+        at = ((normalized + 1) / 2) * (size - 1)
+        in_mask = ((at >= -1) & (at < size)).all(dim=-1)
+        cell = (at.clamp(min=-1.0).floor().to(torch.int64) + 1).minimum(size)
+        state = self._cell_states(mask)[cell[:, 2], cell[:, 1], cell[:, 0]]
+        occupied = in_mask & (state != EMPTY)
+        unsure = occupied if threshold >= FULL_PASSES_BELOW else occupied & (state == MIXED)
+        index = unsure.nonzero().squeeze(-1)
+        if len(index):
+            volume = mask.nodes.to(self.device, torch.float32)[None, None]
+            at_mixed = normalized[index].view(1, -1, 1, 1, 3)
+            occupied[index] = F.grid_sample(volume, at_mixed, align_corners=True).view(-1) > threshold
+        return occupied
+
+    def locate(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the number of each point's block, out of range where there is none [n], and where in it [n, 3]."""
+        normalized = (points - self.low) * (2.0 / (self.high - self.low)) - 1
+        columns, rows = self.tables.division
+        if columns * rows == 1:
+            return torch.zeros(len(points), dtype=torch.int64, device=self.device), normalized
+        width, height = 2 / columns, 2 / rows
+        column = torch.floor((normalized[:, 0] + 1) / width)
+        block = column * rows + torch.floor((normalized[:, 1] + 1) / height)
+        column = torch.floor(block / rows)
+        row = block - column * rows
+        x = _inside(normalized[:, 0], -1 + column * width, -1 + (column + 1) * width)
+        y = _inside(normalized[:, 1], -1 + row * height, -1 + (row + 1) * height)
+        return block.to(torch.int64), torch.stack([x, y, normalized[:, 2]], dim=-1)
+
+    def _is_void(self, points: Tensor) -> Tensor:
+        block, _ = self.locate(points)
+        outside = (block < 0) | (block >= len(self.tables.blocks))
+        absent = torch.tensor([held is None for held in self.tables.blocks], device=self.device)
+        void = absent[block.clamp(0, len(absent) - 1)] & ~outside
+        return void | outside if self.tables.zero_sigma_outside else void
+
+    def _products(self, points: Tensor, kind: str, channels: tuple[int, ...]) -> Tensor:
+        number, local = self.locate(points)
+        if len(self.tables.blocks) == 1:
+            return self._block_products(self.tables.blocks[0], local, kind, channels)
+        products = points.new_zeros(len(points), self.tables.n_levels * sum(channels))
+        for index, block in enumerate(self.tables.blocks):
+            inside = (number == index).nonzero().squeeze(-1)
+            if block is not None and len(inside):
+                products[inside] = self._block_products(block, local[inside], kind, channels)
+        return products
+
+    def _block_products(
+        self, block: BlockTables | None, local: Tensor, kind: str, channels: tuple[int, ...]
+    ) -> Tensor:
+        assert block is not None, "a field has at least one block"
+        planes = block.density_planes if kind == "density" else block.appearance_planes
+        lines = block.density_lines if kind == "density" else block.appearance_lines
+        products = []
+        for p, (plane, line) in enumerate(zip(planes, lines, strict=True)):
+            direction = p // self.tables.n_levels
+            u, v, w = DIRECTION_AXES[direction]
+            at_u, at_v = _texels(local[:, u], plane.shape[1]), _texels(local[:, v], plane.shape[0])
+            on_plane = _bilinear(plane, at_u, at_v)
+            on_line = _linear(line, _texels(local[:, w], line.shape[0]))
+            products.append((on_plane * on_line)[:, : channels[direction]])
+        return torch.cat(products, dim=-1)
+
+    def _cell_states(self, mask: OccupancyNodes) -> Tensor:
+        """EMPTY, MIXED or FULL for the cells between vertices; the outermost ones are half outside."""
+        if self._cells is None:
+            padded = F.pad(mask.nodes.to(self.device), (1, 1, 1, 1, 1, 1))
+            some, every = padded, padded
+            for axis in range(3):
+                n = padded.shape[axis] - 1
+                some = some.narrow(axis, 0, n) | some.narrow(axis, 1, n)
+                every = every.narrow(axis, 0, n) & every.narrow(axis, 1, n)
+            self._cells = some + every
+        return self._cells
+
+
+def _inside(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    return (value - low) * 2 / (high - low) - 1
+
+
+def _texels(c: Tensor, n: int) -> Texels:
+    """Finds the two texels next to positions in [-1, 1]: align_corners, zero outside. [n_points] each"""
+    x = (c + 1) / 2 * (n - 1)
+    base = torch.floor(x).clamp(0, max(n - 2, 0))
+    offset = x - base
+    near = (1 - offset.abs()).clamp_(min=0)
+    far = (1 - (offset - 1).abs()).clamp_(min=0)
+    return base.to(torch.int32), near, far, int(n > 1)
+
+
+def _bilinear(plane: Tensor, at_u: Texels, at_v: Texels) -> Tensor:
+    (u, u_0, u_1, u_step), (v, v_0, v_1, v_step) = at_u, at_v
+    width = plane.shape[1]
+    base = v.to(torch.int64) * width + u if plane.shape[0] * width >= 2**31 else v * width + u
+    below = base + v_step * width
+    index = torch.stack([base, base + u_step, below, below + u_step], dim=1)
+    weight = torch.stack([u_0 * v_0, u_1 * v_0, u_0 * v_1, u_1 * v_1], dim=1)
+    return _weighted_rows(plane.reshape(-1, plane.shape[-1]), index, weight)
+
+
+def _linear(line: Tensor, at: Texels) -> Tensor:
+    base, near, far, step = at
+    return _weighted_rows(line, torch.stack([base, base + step], dim=1), torch.stack([near, far], dim=1))
+
+
+def _weighted_rows(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """Sums rows of a table: index [n, k], weight [n, k] -> [n, channels] float32."""
+    if table.dtype == torch.float32:
+        return F.embedding_bag(index, table, mode="sum", per_sample_weights=weight)
+    total = torch.zeros(len(index), table.shape[1], device=table.device)
+    for corner in range(index.shape[1]):
+        total.addcmul_(table[index[:, corner].to(torch.int64)].float(), weight[:, corner, None])
+    return total

@@ -1,0 +1,325 @@
+"""The door to the kernels: checks arguments, then renders or probes with the best code that there is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import build, native, reference
+from .tables import (
+    CHANNEL_MULTIPLE,
+    BlockTables,
+    FieldTables,
+    FrameBuffers,
+    NerfMode,
+    RenderControl,
+    RenderOptions,
+    View,
+)
+
+logger = logging.getLogger(__name__)
+
+BACKENDS = ("auto", "native", "torch")
+MAX_TEXELS = 2**31 - 1  # per plane; the kernels count them in 32 bits
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """Which code renders, and on what or why."""
+
+    name: str  # "native" or "torch"
+    detail: str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The field at single points."""
+
+    density_feature: Tensor  # what the activation turns into density [n]
+    sigma: Tensor  # density, 1 / scene unit; the mask is not asked [n]
+    appearance_feature: Tensor  # the decoder's input [n, feature_dim]
+
+
+def render(
+    tables: FieldTables,
+    view: View,
+    options: RenderOptions,
+    buffers: FrameBuffers,
+    control: RenderControl | None = None,
+    backend: str = "auto",
+) -> bool:
+    """Renders a view tile by tile into `buffers`.
+
+    Args:
+        tables: The field.
+        view: Where from.
+        options: How.
+        buffers: Output; tiles that `control.order` leaves out keep what they hold.
+        control: Tile order, cancelling and progress.
+        backend: "native", "torch", or "auto" for the native code where it can be had.
+
+    Returns:
+        False if it was cancelled; then only the tiles marked done are valid.
+
+    Raises:
+        ValueError: An argument does not fit the others.
+        RuntimeError: The native code was demanded and is not there.
+    """
+    check_tables(tables)
+    _check_view(view, buffers)
+    _check_options(tables, options)
+    control = control or RenderControl(view.width, view.height)
+    _check_control(control, view)
+    library = _library_for(tables, backend)
+    is_native = library is not None and (options.nerf is NerfMode.OFF or tables.nerf is None)
+    if is_native and library is not None:
+        return library.render(tables, view, options, buffers, control)
+    return reference.render(tables, view, options, buffers, control)
+
+
+def probe(tables: FieldTables, points: Tensor, backend: str = "auto") -> Probe:
+    """Returns what the field holds at points in scene units. points: [n, 3] float32"""
+    check_tables(tables)
+    _require_tensor("points", points, torch.float32, (None, 3))
+    library = _library_for(tables, backend)
+    if library is not None:
+        return Probe(*library.query(tables, points))
+    return Probe(*reference.query(tables, points))
+
+
+def decode(
+    tables: FieldTables,
+    features: Tensor,
+    directions: Tensor,
+    latent: Tensor | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """Returns the colours of appearance features seen along directions.
+
+    Args:
+        tables: The field.
+        features: Appearance features, as `probe` returns them. [n, feature_dim]
+        directions: Ray directions, not normalised. [n, 3]
+        latent: Appearance embedding, for models that have a table. [latent_dim]
+        backend: "native", "torch", or "auto" for the native code where it can be had.
+
+    Returns:
+        Colours in [0, 1]. [n, 3]
+    """
+    check_tables(tables)
+    _require_tensor("features", features, torch.float32, (None, tables.decoder.basis.shape[0]))
+    _require_tensor("directions", directions, torch.float32, (len(features), 3))
+    _check_latent(tables, latent)
+    library = _library_for(tables, backend)
+    if library is not None:
+        return library.decode(tables, features, directions, latent)
+    return reference.decode(tables, features, directions, latent)
+
+
+def backend_status(device: torch.device | str = "cpu") -> BackendStatus:
+    """Returns which code renders tables on `device`; builds the native kernels if that has not been tried yet."""
+    device = torch.device(device)
+    if device.type != "cpu":
+        return BackendStatus("torch", f"torch on {device}")
+    library = _native.get()
+    if isinstance(library, str):
+        return BackendStatus("torch", library)
+    n_threads = len(os.sched_getaffinity(0))
+    return BackendStatus("native", f"{build.cpu_level()}, {n_threads} thread{'s' if n_threads > 1 else ''}")
+
+
+class _Native:
+    """The host library, built and loaded on first use; or the sentence that says why there is none."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: native.Library | str | None = None
+
+    def get(self) -> native.Library | str:
+        with self._lock:
+            if self._found is None:
+                self._found = self._load()
+                if isinstance(self._found, str):
+                    logger.warning("rendering with torch: %s", self._found)
+            return self._found
+
+    def forget(self) -> None:
+        """Lets the next use try again."""
+        with self._lock:
+            self._found = None
+
+    def _load(self) -> native.Library | str:
+        if os.environ.get("LANDMARK_VIEWER_NATIVE", "1") == "0":
+            return "LANDMARK_VIEWER_NATIVE=0 switches the native kernels off"
+        try:
+            path = build.build()
+            try:
+                return native.Library(path)
+            except (OSError, AttributeError):
+                return native.Library(build.build(rebuild=True))
+        except build.BuildError as error:
+            return str(error)
+        except (OSError, AttributeError) as error:
+            return f"the native kernels cannot be loaded: {error}"
+
+
+_native = _Native()
+
+
+def _library_for(tables: FieldTables, backend: str) -> native.Library | None:
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend}")
+    if backend == "torch":
+        return None
+    if tables.device.type != "cpu":
+        if backend == "native":
+            raise RuntimeError(f"the native kernels need tables on the CPU, got tables on {tables.device}")
+        return None
+    library = _native.get()
+    if isinstance(library, str):
+        if backend == "native":
+            raise RuntimeError(f"the native kernels were asked for, but {library}")
+        return None
+    return library
+
+
+def check_tables(tables: FieldTables) -> None:
+    """Raises ValueError unless the tables are what FieldTables promises; the verdict is kept in their cache."""
+    if "checked" in tables.cache:
+        return
+    n_blocks = tables.division[0] * tables.division[1]
+    held = [block for block in tables.blocks if block is not None]
+    if len(tables.blocks) != n_blocks or not held:
+        raise ValueError(
+            f"blocks must hold {n_blocks} blocks for division {tables.division} and at least one that is there, "
+            f"got {len(tables.blocks)} with {len(held)} there"
+        )
+    if tables.n_directions not in (1, 3):
+        raise ValueError(f"n_directions must be 1 or 3, got {tables.n_directions}")
+    if tables.activation not in ("softplus", "relu"):
+        raise ValueError(f"activation must be softplus or relu, got {tables.activation}")
+    dtype = held[0].density_planes[0].dtype
+    if dtype not in (torch.float16, torch.float32):
+        raise ValueError(f"planes must be float16 or float32, got {dtype}")
+    for block in held:
+        _check_block(tables, block, dtype)
+    _check_decoder(tables)
+    tables.cache["checked"] = True
+
+
+def _check_block(tables: FieldTables, block: BlockTables, dtype: torch.dtype) -> None:
+    groups = (
+        ("density", block.density_planes, block.density_lines, tables.density_channels),
+        ("appearance", block.appearance_planes, block.appearance_lines, tables.appearance_channels),
+    )
+    n_tables = tables.n_directions * tables.n_levels
+    for name, planes, lines, channels in groups:
+        if len(planes) != n_tables or len(lines) != n_tables or len(channels) != tables.n_directions:
+            raise ValueError(f"every block must have {n_tables} {name} planes and lines, got {len(planes)}")
+        for p, (plane, line) in enumerate(zip(planes, lines, strict=True)):
+            padded = -(-channels[p // tables.n_levels] // CHANNEL_MULTIPLE) * CHANNEL_MULTIPLE
+            _require_tensor(f"{name} plane {p}", plane, dtype, (None, None, padded), tables.device)
+            _require_tensor(f"{name} line {p}", line, torch.float32, (None, padded), tables.device)
+            if not 0 < plane.shape[0] * plane.shape[1] <= MAX_TEXELS or not len(line):
+                raise ValueError(
+                    f"{name} plane {p} must have 1 to {MAX_TEXELS} texels, got {tuple(plane.shape[:2])}"
+                )
+
+
+def _check_decoder(tables: FieldTables) -> None:
+    decoder = tables.decoder
+    feature_dim, n_products = decoder.basis.shape
+    expected = tables.n_levels * sum(tables.appearance_channels)
+    if n_products != expected:
+        raise ValueError(f"decoder.basis must have {expected} columns, got {n_products}")
+    n_inputs = feature_dim * (1 + 2 * max(decoder.feature_pe, 0)) + decoder.latent_dim
+    if decoder.view_pe > -1:
+        n_inputs += 3 + 6 * decoder.view_pe
+    for number, (weight, bias) in enumerate(decoder.layers):
+        n_outputs = 3 if number == len(decoder.layers) - 1 else weight.shape[0]
+        if tuple(weight.shape) != (n_outputs, n_inputs):
+            raise ValueError(
+                f"decoder layer {number} must be [{n_outputs}, {n_inputs}], got {list(weight.shape)}"
+            )
+        if bias is not None and tuple(bias.shape) != (n_outputs,):
+            raise ValueError(f"decoder bias {number} must be [{n_outputs}], got {list(bias.shape)}")
+        n_inputs = n_outputs
+    if len(decoder.layers) != 3:
+        raise ValueError(f"the decoder must have 3 layers, got {len(decoder.layers)}")
+
+
+def _check_view(view: View, buffers: FrameBuffers) -> None:
+    if view.c2w.shape != (3, 4):
+        raise ValueError(f"c2w must be float32 [3, 4], got {list(view.c2w.shape)}")
+    if view.width < 1 or view.height < 1:
+        raise ValueError(f"a view must be at least 1 x 1 pixels, got {view.width} x {view.height}")
+    size = (view.height, view.width)
+    _require_tensor("rgb", buffers.rgb, torch.float32, (*size, 3))
+    _require_tensor("opacity", buffers.opacity, torch.float32, size)
+    _require_tensor("depth", buffers.depth, torch.float32, size)
+    _require_tensor("median_depth", buffers.median_depth, torch.float32, size)
+    if buffers.normals is not None:
+        _require_tensor("normals", buffers.normals, torch.float32, (*size, 3))
+
+
+def _check_options(tables: FieldTables, options: RenderOptions) -> None:
+    if options.sampling not in ("box", "hull"):
+        raise ValueError(f"sampling must be box or hull, got {options.sampling}")
+    n = options.n_importance if options.sampling == "hull" else options.n_samples
+    if n < 1:
+        raise ValueError(f"a ray must have at least one sample, got {n}")
+    if options.sampling == "box" and not options.step > 0:
+        raise ValueError(f"step must be positive, got {options.step}")
+    if options.threads < 0:
+        raise ValueError(f"threads must not be negative, got {options.threads}")
+    _check_latent(tables, options.latent)
+
+
+def _check_latent(tables: FieldTables, latent: Tensor | None) -> None:
+    expected = tables.decoder.latent_dim
+    if latent is None:
+        if expected:
+            raise ValueError(f"latent must be float32 [{expected}], got None")
+    elif expected:
+        _require_tensor("latent", latent, torch.float32, (expected,))
+
+
+def _check_control(control: RenderControl, view: View) -> None:
+    fitting = RenderControl(view.width, view.height, control.order)
+    if (control.columns, control.rows) != (fitting.columns, fitting.rows):
+        raise ValueError(
+            f"control must have {fitting.columns} x {fitting.rows} tiles for {view.width} x {view.height} pixels, "
+            f"got {control.columns} x {control.rows}"
+        )
+    order = control.order
+    if len(order) and not (0 <= int(order.min()) and int(order.max()) < control.columns * control.rows):
+        raise ValueError(f"order must hold tile numbers below {control.columns * control.rows}, got others")
+
+
+def _require_tensor(
+    name: str,
+    tensor: Tensor,
+    dtype: torch.dtype,
+    shape: tuple[int | None, ...],
+    device: torch.device | None = None,
+) -> None:
+    device = device or torch.device("cpu")
+    fits = tensor.dim() == len(shape) and all(
+        want in (None, have) for want, have in zip(shape, tensor.shape, strict=False)
+    )
+    if not fits or tensor.dtype != dtype or tensor.device != device or not tensor.is_contiguous():
+        wanted = ", ".join("n" if side is None else str(side) for side in shape)
+        layout = "" if tensor.is_contiguous() else ", not contiguous"
+        raise ValueError(
+            f"{name} must be contiguous {_short(dtype)} [{wanted}] on {device}, "
+            f"got {_short(tensor.dtype)} {list(tensor.shape)} on {tensor.device}{layout}"
+        )
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
