@@ -1,0 +1,1 @@
+"""What is on disk: scene files and LandMark configs."""

@@ -1,0 +1,99 @@
+"""YAML as data and nothing else: no tags, no anchors, no repeated keys, no surprises of size or depth."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+
+from ..core.errors import InputError
+
+MAX_BYTES = 2**20
+MAX_DEPTH = 32
+
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Base):  # type: ignore[misc]
+    """Refuses repeated keys, keeps dates as text, and reads 1e-3 as a number."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+        letter: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":float"))]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Builds a mapping whose keys are distinct."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value} twice", key.start_mark
+                )
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else "")
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"(?:[-+]?(?:(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(?i:inf))|\.(?i:nan))$"),
+    list("-+.0123456789"),
+)
+
+
+def read_yaml(path: Path) -> Any:
+    """Reads a YAML file.
+
+    Raises:
+        InputError: The file is unreadable, too large, not YAML, or uses tags, anchors or repeated keys.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{path} must be a readable scene file, got: {error.strerror}") from None
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{path} must be a scene file of at most 1 MiB")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path} must be a scene file in UTF-8 text, got binary data") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Parses YAML text; `where` starts every error message."""
+    try:
+        _check_events(text, where)
+        return yaml.load(text, Loader=_Loader)
+    except InputError:
+        raise
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise InputError(f"{where}{line}: must be valid YAML, got {error.problem or error.context}") from None
+    except yaml.YAMLError:
+        raise InputError(f"{where}: must be valid YAML, got characters that YAML does not allow") from None
+    except (ValueError, OverflowError):
+        raise InputError(f"{where}: must hold numbers of reasonable length") from None
+
+
+def _check_events(text: str, where: str) -> None:
+    """Refuses what could run code or grow without bound, before anything is built."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Base):
+        tag = getattr(event, "tag", None)
+        problem = None
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            problem = "must not use YAML anchors or aliases"
+        elif tag not in (None, "!"):
+            problem = f"must not use YAML tags, got {tag[:60]}"
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            problem = f"must be nested at most {MAX_DEPTH} levels deep"
+        if problem:
+            line = f", line {event.start_mark.line + 1}" if event.start_mark else ""
+            raise InputError(f"{where}{line}: {problem}")
