@@ -7,10 +7,14 @@ import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from .gui.driver import virtual_display
+
+if TYPE_CHECKING:
+    from landmark_viewer.viewer.state import SceneFacts
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -59,3 +63,31 @@ def xdisplay() -> Iterator[str]:
             missing_program(program)
     with virtual_display(1600, 1000) as display:
         yield display
+
+
+@pytest.fixture(scope="session")
+def scene_facts() -> SceneFacts:
+    """What the window knows of a small made-up city of 2 x 2 blocks with four appearances."""
+    from landmark_viewer.viewer.state import Pose, SceneFacts
+
+    return SceneFacts(
+        path=Path("city.yaml"),
+        name="City",
+        kind="branch, 4 blocks",
+        n_bytes=1 << 20,
+        precision="half",
+        aabb=((-1.0, -1.0, 0.0), (1.0, 1.0, 0.5)),
+        division=(2, 2),
+        present=(True, True, False, True),
+        n_levels=2,
+        n_directions=3,
+        channels=((16, 16, 16), (48, 48, 48)),
+        n_codes=4,
+        styles=(("day", 0), ("dusk", 3)),
+        has_nerf=False,
+        metres_per_unit=100.0,
+        epsg=None,
+        origin=(0.0, 0.0, 0.0),
+        home=Pose((0.0, -2.0, 1.0), pitch=-0.5, distance=2.0),
+        notices=(),
+    )

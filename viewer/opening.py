@@ -1,0 +1,137 @@
+"""Opens scenes in the background: reads, packs, and says what there is, while the window lives on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..core.errors import InputError
+from .state import Pose, SceneFacts
+
+if TYPE_CHECKING:
+    from ..core.render import Renderer
+    from ..scenes.load import Scene
+
+HOME_SIZE = (1600, 1000)  # pixels of the picture that the home view is made for; only their ratio counts
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A scene, ready to be shown."""
+
+    facts: SceneFacts
+    renderer: Renderer
+    background: tuple[float, float, float]  # behind the scene, as its files say
+    files: tuple[Path, ...]  # of the checkpoint
+    backend: str  # which code renders, and why
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Why a scene was not opened: one sentence."""
+
+    text: str
+
+
+class SceneLoader:
+    """Runs one opening at a time as far as anyone hears of it: the result of an older one is dropped."""
+
+    def __init__(self, on_done: Callable[[], None]) -> None:
+        """`on_done` is called from the thread when there is something to take."""
+        self._on_done = on_done
+        self._lock = threading.Lock()
+        self._newest = 0
+        self._result: Loaded | Failed | None = None
+
+    def open(self, path: Path, overrides: Sequence[str] = ()) -> None:
+        """Starts to open a scene; what was being opened is forgotten."""
+        with self._lock:
+            self._newest += 1
+            self._result = None
+            number = self._newest
+        work = threading.Thread(
+            target=self._run, args=(number, path, tuple(overrides)), name="open", daemon=True
+        )
+        work.start()
+
+    def take(self) -> Loaded | Failed | None:
+        """Returns the result that was not taken yet."""
+        with self._lock:
+            result, self._result = self._result, None
+        return result
+
+    def _run(self, number: int, path: Path, overrides: tuple[str, ...]) -> None:
+        result: Loaded | Failed
+        try:
+            result = load(path, overrides)
+        except InputError as error:
+            log.info("%s", error)
+            result = Failed(str(error))
+        except MemoryError:
+            log.exception("out of memory")
+            result = Failed(
+                f"{path.name} must fit into memory; close other programs or choose model.precision: half"
+            )
+        except Exception as error:
+            log.exception("opening failed")
+            result = Failed(f"{path.name} was not opened: {type(error).__name__}: {error}")
+        with self._lock:
+            if number != self._newest:
+                return
+            self._result = result
+        self._on_done()
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
+    """Opens a scene and packs its field for rendering.
+
+    Raises:
+        InputError: Something in the files cannot be used.
+    """
+    from ..core.render import Renderer
+    from ..scenes.load import open_scene
+
+    scene = open_scene(path, overrides)
+    renderer = Renderer(scene.model, scene.spec.model.precision)
+    status = renderer.backend_status
+    backend = f"{status.name}, {status.detail}" if status.detail else status.name
+    facts = facts_of(scene, renderer)
+    return Loaded(facts, renderer, scene.background, tuple(scene.opened.files), backend)
+
+
+def facts_of(scene: Scene, renderer: Renderer) -> SceneFacts:
+    """Collects what the panels say of a scene."""
+    model, spec = scene.model, scene.spec
+    low, high = (tuple(float(v) for v in corner) for corner in model.aabb)
+    camera = scene.home_camera(*HOME_SIZE)
+    distance = float(np.linalg.norm(scene.home_target() - camera.eye))
+    return SceneFacts(
+        path=scene.path.expanduser().absolute(),
+        name=scene.name,
+        kind=scene.opened.kind,
+        n_bytes=renderer.tables.n_bytes,
+        precision=renderer.precision.value,
+        aabb=(low, high),
+        division=model.layout.division,
+        present=tuple(block is not None for block in model.blocks),
+        n_levels=model.n_levels,
+        n_directions=model.n_directions,
+        channels=(model.density_channels, model.appearance_channels),
+        n_codes=0 if model.embedding is None else len(model.embedding),
+        styles=spec.appearance.styles,
+        has_nerf=model.nerf is not None,
+        metres_per_unit=spec.frame.metres_per_unit,
+        epsg=spec.frame.epsg,
+        origin=spec.frame.origin,
+        home=Pose.from_matrix(camera.matrix, camera.fov_y, distance),
+        notices=scene.notices,
+        code=spec.appearance.code,
+    )

@@ -1,0 +1,226 @@
+"""What lies over the picture: compass, scale bar, quality badge, block borders, pivot, and the empty state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..core.camera import Camera
+from .plan import block_footprint
+from .state import Pose, RenderStatus, SceneFacts
+from .theme import (
+    AXIS_EAST,
+    AXIS_NORTH,
+    HALO,
+    HUD_ACCENT,
+    HUD_INK,
+    HUD_MUTED,
+    HUD_OK,
+    HUD_PLATE,
+    HUD_TEXT,
+    HUD_WARN,
+    Rgba,
+    icon,
+)
+from .units import QUALITY_WORDS, Units, duration_text, figures, nice_length, resolution_text
+from .widgets import Pen
+
+MARGIN, PLATE_HEIGHT = 16, 36  # logical pixels
+SCALE_SHARE = 0.26  # of the viewport's width that the scale bar takes at most
+NEAR = 1e-3  # shares of the pivot distance nearer than which lines are cut
+WHITE: Rgba = (255, 255, 255, 255)
+
+
+def draw_compass(pen: Pen, pose: Pose, width: int) -> None:
+    """Draws a ring that points north and the three axes of the scene, top right."""
+    px = pen.look.px
+    x, y, radius = width - px(64), px(64), px(44)
+    pen.circle((x, y), radius, fill=(14, 17, 20, 150))
+    pen.circle((x, y), radius, color=(255, 255, 255, 60))
+    for tick in range(0, 360, 10):
+        angle = math.radians(tick) - pose.yaw
+        main = tick % 90 == 0
+        inner, outer = radius - px(7 if main else 4), radius - px(2)
+        sin, cos = math.sin(angle), math.cos(angle)
+        ends = ((x + sin * inner, y - cos * inner), (x + sin * outer, y - cos * outer))
+        pen.line(*ends, color=(255, 255, 255, 200 if main else 80))
+    north = (x - math.sin(pose.yaw) * (radius + px(1)), y - math.cos(pose.yaw) * (radius + px(1)))
+    pen.circle(north, px(8), fill=WHITE)
+    pen.text(north[0], north[1] - px(7), "N", HUD_INK, 0.5)
+    right, up, back = pose.rotation.T
+    axes = [(np.eye(3)[0], AXIS_EAST, "E"), (np.eye(3)[1], AXIS_NORTH, "N"), (np.eye(3)[2], HUD_ACCENT, "H")]
+    for axis, color, name in sorted(axes, key=lambda entry: float(entry[0] @ back)):
+        end = (x + float(axis @ right) * px(25), y - float(axis @ up) * px(25))
+        pen.line((x, y), end, color, 2)
+        if name != "N":  # north is on the ring already
+            pen.circle(end, px(8), fill=color)
+            pen.text(end[0], end[1] - px(7), name, HUD_INK, 0.5)
+
+
+def draw_scale_bar(pen: Pen, camera: Camera, pose: Pose, units: Units) -> None:
+    """Draws a bar of a round length as it appears at the distance of the pivot, bottom left."""
+    px = pen.look.px
+    per_unit = camera.fl_y / max(pose.distance, 1e-12) / units.factor  # pixels per displayed unit
+    limit = max(camera.width * SCALE_SHARE, px(60)) / per_unit
+    length = nice_length(limit)
+    width = length * per_unit
+    text = units.with_symbol(figures(length).rstrip("0").rstrip(".") if length < 1000 else figures(length))
+    left, bottom = px(MARGIN), camera.height - px(MARGIN)
+    pen.plate(left, bottom - px(PLATE_HEIGHT), width + px(24), px(PLATE_HEIGHT), HUD_PLATE)
+    x, y = left + px(12), bottom - px(12)
+    for part in range(4):
+        shade: Rgba = (255, 255, 255, 255 if part % 2 == 0 else 90)
+        pen.plate(x + part * width / 4, y - px(2), width / 4, px(4), shade, 0)
+    pen.text(x, y - px(20), "0", HUD_MUTED)
+    pen.text(x + width, y - px(20), text, HUD_TEXT, 1)
+
+
+def badge_parts(status: RenderStatus) -> tuple[Rgba, list[tuple[str, Rgba]], float]:
+    """Returns colour of the mark, texts with their colours, and how far the bar reaches, in [0, 1]."""
+    if status.moving:
+        speed = f"{status.fps:.1f} fps" if status.fps else "moving"
+        words = [speed, "moving", resolution_text(status.scale), status.quality.value]
+        texts = [(word, HUD_MUTED if at else HUD_TEXT) for at, word in enumerate(dict.fromkeys(words))]
+        return HUD_WARN, texts, 0.0
+    if not status.finished:
+        texts = [("Refining", HUD_TEXT), (f"{100 * status.progress:.0f} %", HUD_MUTED)]
+        return HUD_ACCENT, texts, status.progress
+    name = QUALITY_WORDS[status.quality]
+    texts = [(icon("check") + " " + name, HUD_TEXT), (resolution_text(status.scale), HUD_MUTED)]
+    if status.frame_ms:
+        texts.append((duration_text(status.frame_ms), HUD_MUTED))
+    return HUD_OK, texts, 1.0
+
+
+def draw_badge(pen: Pen, status: RenderStatus, width: int, height: int) -> None:
+    """Draws what the picture is worth, bottom right, with the bar of the refinement."""
+    px = pen.look.px
+    mark, texts, progress = badge_parts(status)
+    total = sum(pen.text_width(text) for text, _ in texts) + px(16) * (len(texts) - 1) + px(40)
+    total = max(total, px(168))  # the plate keeps still while numbers change
+    x, y = width - px(MARGIN) - total, height - px(MARGIN) - px(PLATE_HEIGHT)
+    pen.plate(x, y, total, px(PLATE_HEIGHT), HUD_PLATE)
+    pen.circle((x + px(16), y + px(15)), px(4), fill=mark)
+    at = x + px(28)
+    for text, color in texts:
+        pen.text(at, y + px(8), text, color)
+        at += pen.text_width(text) + px(16)
+    pen.plate(x + px(8), y + px(29), total - px(16), px(2), (255, 255, 255, 40), 1)
+    if progress > 0:
+        pen.plate(x + px(8), y + px(29), (total - px(16)) * progress, px(2), HUD_ACCENT, 1)
+
+
+def draw_pivot(pen: Pen, width: int, height: int) -> None:
+    """Marks the point that orbiting turns about, which is always in the middle."""
+    px = pen.look.px
+    x, y = width / 2, height / 2
+    for near, far in ((5, 14), (-14, -5)):
+        for start, end in (
+            ((x + px(near), y), (x + px(far), y)),
+            ((x, y + px(near)), (x, y + px(far))),
+        ):
+            pen.line(start, end, (8, 12, 18, 140), 3.5)
+            pen.line(start, end, (255, 255, 255, 235), 1.5)
+
+
+def draw_borders(pen: Pen, scene: SceneFacts, camera: Camera, near: float) -> None:
+    """Draws the block grid at the height of the ground that the home view looks at."""
+    low, high = (np.array(corner) for corner in scene.aabb)
+    ground = float(np.clip(scene.home.pivot[2], low[2], high[2]))
+    for axis, count in enumerate(scene.division):
+        for at in np.linspace(low[axis], high[axis], count + 1):
+            start, end = low.copy(), high.copy()
+            start[axis] = end[axis] = at
+            start[2] = end[2] = ground
+            _draw_segment(pen, camera, near, start, end, ((8, 12, 18, 70), 2.5), ((255, 255, 255, 150), 1))
+
+
+def draw_block_box(pen: Pen, scene: SceneFacts, block: int, camera: Camera, near: float) -> None:
+    """Draws the edges of the selected block."""
+    x0, y0, x1, y1 = block_footprint(scene, block)
+    z0, z1 = scene.aabb[0][2], scene.aabb[1][2]
+    corners = [np.array([x, y, z]) for z in (z0, z1) for x, y in ((x0, y0), (x1, y0), (x1, y1), (x0, y1))]
+    edges = [(k, (k + 1) % 4) for k in range(4)] + [(4 + k, 4 + (k + 1) % 4) for k in range(4)]
+    for first, second in edges + [(k, k + 4) for k in range(4)]:
+        ends = corners[first], corners[second]
+        _draw_segment(pen, camera, near, *ends, (HALO, 4.0), (HUD_ACCENT, 1.5))
+
+
+def visible_part(
+    camera: Camera, near: float, start: np.ndarray, end: np.ndarray
+) -> list[tuple[float, float]]:
+    """Projects a segment, cut where it comes nearer than `near`; empty when nothing of it is in front."""
+    to_camera = np.linalg.inv(camera.matrix)
+    first, second = (to_camera[:3, :3] @ point + to_camera[:3, 3] for point in (start, end))
+    depths = -first[2], -second[2]
+    if max(depths) <= near:
+        return []
+    if min(depths) < near:
+        share = (near - depths[0]) / (depths[1] - depths[0])
+        cut = first + share * (second - first)
+        first, second = (cut, second) if depths[0] < near else (first, cut)
+    points = (
+        (camera.cx + camera.fl_x * p[0] / -p[2], camera.cy - camera.fl_y * p[1] / -p[2])
+        for p in (first, second)
+    )
+    return [(float(x), float(y)) for x, y in points]
+
+
+def _draw_segment(
+    pen: Pen, camera: Camera, near: float, start: np.ndarray, end: np.ndarray, *strokes: tuple[Rgba, float]
+) -> None:
+    for points in _inside_window(camera, visible_part(camera, near, start, end)):
+        for color, thickness in strokes:
+            pen.line(points[0], points[1], color, thickness)
+
+
+def _inside_window(camera: Camera, points: list[tuple[float, float]]) -> Iterator[list[tuple[float, float]]]:
+    """Cuts a projected segment to a frame around the picture: far-off coordinates overflow when drawn."""
+    if not points:
+        return
+    (x0, y0), (x1, y1) = points
+    near, far = 0.0, 1.0
+    limits = ((x0, x1 - x0, camera.width), (y0, y1 - y0, camera.height))
+    for start, step, side in limits:
+        for distance, rate in (
+            (start + side, -step),
+            (2 * side - start, step),
+        ):  # one picture beyond each side
+            if rate == 0:
+                if distance < 0:
+                    return
+            elif rate > 0:
+                far = min(far, distance / rate)
+            else:
+                near = max(near, distance / rate)
+    if near < far:
+        yield [(x0 + share * (x1 - x0), y0 + share * (y1 - y0)) for share in (near, far)]
+
+
+def draw_empty(pen: Pen, width: int, height: int) -> tuple[float, float]:
+    """Draws the invitation to open a scene; returns where its buttons belong."""
+    px, color = pen.look.px, pen.look.color
+    x, y = width / 2, height / 2 - px(88)
+    pen.plate(0, 0, width, height, color("base"), 0)
+    frame = {"rounding": px(8), "thickness": max(1.0, 1.5 * pen.look.scale)}
+    pen.frame(x - px(220), y - px(32), px(440), px(248), color("line"), **frame)
+    pen.text(x, y - px(4), icon("cube"), color("faint"), 0.5, "glyph")
+    pen.text(x, y + px(56), "Open a scene", color("text"), 0.5, "title")
+    pen.text(x, y + px(88), "Drop a checkpoint (.th), a scene.yaml or a folder", color("muted"), 0.5)
+    pen.text(x, y + px(108), "that holds one here. No dataset is needed.", color("muted"), 0.5)
+    return x - px(132), y + px(144)
+
+
+def draw_opening(pen: Pen, name: str, seconds: float, width: int, height: int) -> None:
+    """Says that a scene is being opened, and for how long already."""
+    px = pen.look.px
+    words = f"Opening {name}"
+    clock = f"{seconds:.0f} s" if seconds >= 1 else ""
+    total = max(pen.text_width(words) + px(28 + 16 + 40), px(200))
+    x, y = (width - total) / 2, height / 2 - px(18)
+    pen.plate(x, y, total, px(PLATE_HEIGHT), HUD_PLATE)
+    pen.circle((x + px(16), y + px(18)), px(4), fill=HUD_WARN)
+    pen.text(x + px(28), y + px(11), words, HUD_TEXT)
+    pen.text(x + total - px(12), y + px(11), clock, HUD_MUTED, 1)

@@ -1,0 +1,193 @@
+"""The Render panel: what the picture shows, its quality while moving and at rest, and saving it."""
+
+from __future__ import annotations
+
+import dearpygui.dearpygui as dpg
+
+from ...cuda.tables import Quality
+from ..commands import (
+    SetBackground,
+    SetCode,
+    SetFloor,
+    SetMode,
+    SetQualityAtRest,
+    SetResolution,
+    SetTargetFps,
+)
+from ..shortcuts import Action, keys_of
+from ..state import Mode, RenderPreferences, SceneFacts, ViewerState
+from ..theme import icon
+from .panel import DockedPanel, Submit
+
+MODE_WORDS = {
+    Mode.COLOR: "Colour",
+    Mode.DEPTH: "Depth",
+    Mode.OPACITY: "Opacity",
+    Mode.NORMALS: "Normals",
+    Mode.BLOCKS: "Blocks",
+}
+MODE_ACTIONS = {
+    Mode.COLOR: Action.COLOR,
+    Mode.DEPTH: Action.DEPTH,
+    Mode.OPACITY: Action.OPACITY,
+    Mode.NORMALS: Action.NORMALS,
+    Mode.BLOCKS: Action.BLOCKS,
+}
+QUALITIES = {Quality.EXACT: "Exact", Quality.CLUSTERED: "Clustered", Quality.FAST: "Fast"}
+QUALITY_HINT = """What a still picture refines to.
+Exact: LandMark's own picture
+Clustered: neighbouring samples share a colour
+Fast: one colour for each ray"""
+FLOORS = {1.0: "Full resolution", 0.5: "½ of the window", 0.25: "¼ of the window", 0.125: "⅛ of the window"}
+RESOLUTIONS = {1.0: "Window", 0.75: "¾ of the window", 0.5: "½ of the window", 0.25: "¼ of the window"}
+SCENE_BACKGROUND, OWN_BACKGROUND = "As in the scene", "Own colour"
+BACKGROUNDS = {SCENE_BACKGROUND: None, "Black": (0.0, 0.0, 0.0), "White": (1.0, 1.0, 1.0)}
+NO_STYLE = "Not named"
+FPS_LOW, FPS_HIGH = 5, 60
+
+
+class RenderPanel(DockedPanel):
+    """Preferences of the picture."""
+
+    title = "Render"
+    glyph = "photo"
+    empty_title = "Nothing to render"
+    empty_body = "Picture mode, quality and saving appear here when a scene is open."
+
+    _scene: SceneFacts | None = None
+    _render: RenderPreferences | None = None
+    _code: int | None = None
+
+    def build_content(self, submit: Submit) -> None:
+        """Makes the sections."""
+        self._submit = submit
+        ui = self.widgets
+        with ui.section("Picture"):
+            options = [(mode, words, keys_of(MODE_ACTIONS[mode])) for mode, words in MODE_WORDS.items()]
+            self._mode = ui.segmented(options, lambda mode: submit(SetMode(mode)), 3)
+            dpg.add_spacer(height=self.look.px(2))
+            self._build_background()
+        with dpg.group() as self._appearance, ui.section("Appearance"):
+            self._build_appearance()
+        with ui.section("Quality"):
+            self._build_quality()
+        with ui.section("Save picture"):
+            ui.button(
+                icon("photo", "Save picture"),
+                lambda: self.host.act(Action.SCREENSHOT),
+                None,
+                f"In the resting quality, without what lies over it ({keys_of(Action.SCREENSHOT)})",
+                -1,
+            )
+
+    def show_content(self, state: ViewerState) -> None:
+        """Sets the widgets to a state."""
+        if state.scene is not self._scene:
+            self._scene, self._code, self._render = state.scene, None, None
+            self._adopt_styles()
+        if state.code != self._code:
+            self._code = state.code
+            self._show_code(state.code)
+        if state.render == self._render:
+            return
+        render = self._render = state.render
+        self._mode.show(render.mode)
+        self._fps.show(render.target_fps)
+        dpg.set_value(self._floor, FLOORS.get(render.floor, f"{100 * render.floor:.0f} %"))
+        dpg.set_value(self._rest, QUALITIES[render.quality_at_rest])
+        dpg.set_value(self._size, RESOLUTIONS.get(render.resolution, f"{100 * render.resolution:.0f} %"))
+        named = next((n for n, color in BACKGROUNDS.items() if color == render.background), OWN_BACKGROUND)
+        dpg.set_value(self._background, named)
+        dpg.configure_item(self._own_row, show=named == OWN_BACKGROUND)
+        if render.background is not None and not dpg.is_item_active(self._own):
+            dpg.set_value(self._own, [*(255 * channel for channel in render.background), 255])
+
+    def _build_background(self) -> None:
+        ui = self.widgets
+        with ui.row("Background", "Behind the scene"):
+            self._background = self._combo([*BACKGROUNDS, OWN_BACKGROUND], self._set_background)
+        with ui.row("Own colour") as self._own_row:
+            self._own = ui.takes_keys(
+                dpg.add_color_edit(
+                    (90, 120, 150, 255),
+                    no_alpha=True,
+                    width=-1,
+                    callback=lambda _sender, value: self._set_own(value),
+                )
+            )
+
+    def _build_appearance(self) -> None:
+        ui = self.widgets
+        with ui.row("Style", "Named codes of scene.yaml") as self._style_row:
+            self._style = self._combo([NO_STYLE], self._set_style)
+        with ui.row("Code", "Row of the appearance table"):
+            self._code_input = ui.takes_keys(
+                dpg.add_input_int(
+                    width=-1,
+                    min_value=0,
+                    min_clamped=True,
+                    callback=lambda _sender, value: self._set_code(value),
+                )
+            )
+
+    def _build_quality(self) -> None:
+        ui, submit = self.widgets, self._submit
+        with ui.row("While moving", "The resolution follows this frame rate"):
+            self._fps = ui.slider(
+                FPS_LOW,
+                FPS_HIGH,
+                "{:.0f} fps".format,
+                lambda fps: submit(SetTargetFps(round(fps), self.host.gesture("target fps"))),
+            )
+        with ui.row("Never below", "Smallest resolution while moving"):
+            self._floor = self._combo(FLOORS.values(), lambda words: submit(SetFloor(_key(FLOORS, words))))
+        with ui.row("At rest", QUALITY_HINT):
+            self._rest = self._combo(
+                QUALITIES.values(), lambda words: submit(SetQualityAtRest(_key(QUALITIES, words)))
+            )
+        with ui.row("Resolution", "Of the resting picture"):
+            self._size = self._combo(
+                RESOLUTIONS.values(), lambda words: submit(SetResolution(_key(RESOLUTIONS, words)))
+            )
+
+    def _combo(self, items: object, changed: object) -> int:
+        return dpg.add_combo(list(items), width=-1, callback=lambda _sender, words: changed(words))
+
+    def _adopt_styles(self) -> None:
+        scene = self._scene
+        if scene is None:
+            return
+        dpg.configure_item(self._appearance, show=scene.n_codes > 1)
+        dpg.configure_item(self._style_row, show=bool(scene.styles))
+        dpg.configure_item(self._style, items=[name for name, _ in scene.styles])
+        dpg.configure_item(self._code_input, max_value=max(scene.n_codes - 1, 0), max_clamped=True)
+
+    def _show_code(self, code: int) -> None:
+        if not dpg.is_item_active(self._code_input):
+            dpg.set_value(self._code_input, code)
+        styles = self._scene.styles if self._scene else ()
+        dpg.set_value(self._style, next((name for name, at in styles if at == code), NO_STYLE))
+
+    def _set_style(self, name: str) -> None:
+        code = dict(self._scene.styles).get(name) if self._scene else None
+        if code is not None:
+            self._submit(SetCode(code))
+
+    def _set_code(self, code: int) -> None:
+        self._submit(SetCode(code, self.host.gesture("appearance code")))
+
+    def _set_background(self, name: str) -> None:
+        if name == OWN_BACKGROUND:
+            dpg.configure_item(self._own_row, show=True)
+            self._set_own(dpg.get_value(self._own))
+        else:
+            self._submit(SetBackground(BACKGROUNDS[name]))
+
+    def _set_own(self, rgba: object) -> None:
+        # Dear PyGui reports 0 to 1 in the callback of a colour, but keeps 0 to 255 as its value.
+        red, green, blue = (min(max(v / 255, 0.0), 1.0) for v in dpg.get_value(self._own)[:3])
+        self._submit(SetBackground((red, green, blue), self.host.gesture("background")))
+
+
+def _key(words: dict, text: str) -> object:
+    return next(key for key, value in words.items() if value == text)

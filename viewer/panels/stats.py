@@ -1,0 +1,102 @@
+"""The Stats panel: what a picture costs, who renders it, and the memory of the program."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from pathlib import Path
+
+import dearpygui.dearpygui as dpg
+
+from ..state import RenderStatus, ViewerState
+from ..units import bytes_text, duration_text, nice_length, quality_text
+from .panel import DockedPanel, Submit
+
+HISTORY = 120  # pictures that the plot shows
+LOWEST_SCALE = 50.0  # ms at the top of the plot at least
+PLOT_HEIGHT = 112  # logical pixels
+
+
+class StatsPanel(DockedPanel):
+    """Frame times and memory."""
+
+    title = "Stats"
+    glyph = "chart-dots"
+    empty_title = "No frames yet"
+    empty_body = "Frame times and memory appear after the first picture."
+
+    _status: RenderStatus | None = None
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)
+        self._times: deque[float] = deque(maxlen=HISTORY)
+
+    def has_content(self, state: ViewerState) -> bool:
+        """Whether a picture was shown."""
+        return state.scene is not None and bool(state.status.width)
+
+    def build_content(self, submit: Submit) -> None:
+        """Makes rows and plot."""
+        ui = self.widgets
+        with ui.section("Frame"):
+            self._shown = ui.fact("Shown", hint="What the picture in the viewport is worth")
+            self._cost = ui.fact("Picture", hint="Time to render the last complete picture")
+            self._rate = ui.fact("Rate", hint="Pictures per second while moving")
+            self._size = ui.fact("Size", hint="Pixels of the picture shown, and rays for each")
+            self._queue = ui.fact("Renderer", hint="What the render thread is doing")
+            self._build_plot()
+        with ui.section("Machine"):
+            self._backend = ui.fact("Backend", hint="The code that renders")
+            self._memory = ui.fact("Memory", hint="Resident memory of this process")
+
+    def show_content(self, state: ViewerState) -> None:
+        """Writes what the render thread reported last."""
+        status = state.status
+        if status is self._status:
+            return
+        self._status = status
+        facts = {
+            self._shown: quality_text(status),
+            self._cost: duration_text(status.frame_ms),
+            self._rate: f"{status.fps:.1f} fps" if status.fps else "at rest",
+            self._size: f"{status.width} × {status.height}  ·  {status.width * status.height:,} rays".replace(
+                ",", " "
+            ),
+            self._queue: "idle" if status.finished else "moving" if status.moving else "refining",
+            self._backend: status.backend,
+            self._memory: bytes_text(resident_bytes()),
+        }
+        for item, words in facts.items():
+            dpg.set_item_label(item, words)
+        if status.frame_ms > 0 and (status.moving or status.finished):
+            self._times.append(status.frame_ms)
+            self._draw_plot()
+
+    def _build_plot(self) -> None:
+        look = self.look
+        with dpg.plot(
+            height=look.px(PLOT_HEIGHT), width=-1, no_menus=True, no_mouse_pos=True, no_inputs=True
+        ) as plot:
+            self.widgets.styled(plot, "plot", "small")
+            bare = {"no_tick_labels": True, "no_tick_marks": True, "no_gridlines": True}
+            self._x_axis = dpg.add_plot_axis(dpg.mvXAxis, **bare)
+            with dpg.plot_axis(dpg.mvYAxis) as self._y_axis:
+                self._series = dpg.add_line_series([], [])
+                dpg.bind_item_theme(self._series, look.themes["series"])
+            dpg.set_axis_limits(self._x_axis, 0, HISTORY - 1)
+        self._draw_plot()
+
+    def _draw_plot(self) -> None:
+        top = 1.2 * max([LOWEST_SCALE, *self._times])
+        step = nice_length(top / 2)
+        first = HISTORY - len(self._times)
+        dpg.set_value(self._series, [list(range(first, HISTORY)), list(self._times)])
+        dpg.set_axis_limits(self._y_axis, 0, top)
+        ticks = [(duration_text(k * step) if k else "0", k * step) for k in range(3) if k * step <= top]
+        dpg.set_axis_ticks(self._y_axis, tuple(ticks))
+
+
+def resident_bytes() -> int:
+    """Returns the resident memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

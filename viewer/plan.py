@@ -1,0 +1,82 @@
+"""Blocks and views on the ground: the geometry of the plan map."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .state import Pose, SceneFacts
+
+MARGIN = 0.08  # shares of the plan around the blocks
+MAX_ASPECT, MIN_ASPECT = 1.25, 0.4  # height of the plan over its width
+REACH = 3.0  # scene sizes that a view without ground in sight is drawn far
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The map between scene and plan, pixels from the top left; north is up."""
+
+    left: float  # scene units
+    top: float
+    per_unit: float  # pixels
+    width: int
+    height: int
+
+    @classmethod
+    def fit(cls, scene: SceneFacts, width: int) -> Plan:
+        """Makes the plan that shows all blocks in a width in pixels."""
+        (x0, y0, _), (x1, y1, _) = scene.aabb
+        margin = MARGIN * max(x1 - x0, y1 - y0)
+        across, along = x1 - x0 + 2 * margin, y1 - y0 + 2 * margin
+        height = round(width * min(max(along / across, MIN_ASPECT), MAX_ASPECT))
+        per_unit = min(width / across, height / along)
+        left = (x0 + x1) / 2 - width / per_unit / 2
+        return cls(left, (y0 + y1) / 2 + height / per_unit / 2, per_unit, width, height)
+
+    def to_plan(self, x: float, y: float) -> tuple[float, float]:
+        """Turns a scene position into pixels."""
+        return (x - self.left) * self.per_unit, (self.top - y) * self.per_unit
+
+    def to_scene(self, column: float, row: float) -> tuple[float, float]:
+        """Turns pixels into a scene position."""
+        return self.left + column / self.per_unit, self.top - row / self.per_unit
+
+
+def block_footprint(scene: SceneFacts, block: int) -> tuple[float, float, float, float]:
+    """Returns x_min, y_min, x_max, y_max of a block in scene units."""
+    column, row = divmod(block, scene.division[1])
+    low, high = scene.aabb
+    width, depth = ((high[axis] - low[axis]) / scene.division[axis] for axis in (0, 1))
+    x, y = low[0] + column * width, low[1] + row * depth
+    return x, y, x + width, y + depth
+
+
+def footprint_of_view(scene: SceneFacts, pose: Pose, aspect: float = 1.6) -> list[tuple[float, float]]:
+    """Returns where the corners of the picture meet the ground of the scene: top left, clockwise.
+
+    A corner above the horizon is taken far away in its direction.
+    """
+    low, high = scene.aabb
+    ground = min(max(float(scene.home.pivot[2]), low[2]), high[2])
+    far = REACH * max(high[axis] - low[axis] for axis in (0, 1))
+    camera = pose.camera(round(1000 * aspect), 1000)
+    corners = []
+    for column, row in ((0, 0), (camera.width, 0), (camera.width, camera.height), (0, camera.height)):
+        eye, direction = camera.ray(column, row)
+        reach = (ground - eye[2]) / direction[2] if direction[2] * (ground - eye[2]) > 0 else math.inf
+        flat = float(np.hypot(direction[0], direction[1]))
+        if reach * flat > far:
+            reach = far / max(flat, 1e-9)
+        corners.append((float(eye[0] + reach * direction[0]), float(eye[1] + reach * direction[1])))
+    return corners
+
+
+def is_inside(outline: Sequence[tuple[float, float]], point: tuple[float, float]) -> bool:
+    """Whether a point lies in a convex outline."""
+    sides = []
+    for (x0, y0), (x1, y1) in zip(outline, [*outline[1:], outline[0]], strict=True):
+        sides.append((x1 - x0) * (point[1] - y0) - (y1 - y0) * (point[0] - x0))
+    return all(side >= 0 for side in sides) or all(side <= 0 for side in sides)

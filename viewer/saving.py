@@ -1,0 +1,54 @@
+"""Saves the picture of the viewport: its own pixels, never those of the window."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import torch
+
+from ..core.errors import InputError
+from ..core.output import Provenance, write_frame
+from ..core.render import Frame
+from ..cuda.tables import FrameBuffers
+from .render_worker import Picture
+from .state import SceneFacts
+
+log = logging.getLogger(__name__)
+
+
+def pictures_folder() -> Path:
+    """Returns where pictures are saved; it may not exist yet."""
+    return Path(platformdirs.user_pictures_dir()) / "landmark-viewer"
+
+
+def save_picture(picture: Picture, facts: SceneFacts, files: tuple[Path, ...]) -> tuple[str, str]:
+    """Writes a PNG into the pictures folder; returns a message and its severity."""
+    name = re.sub(r"[^\w.-]+", "-", facts.name).strip("-.") or "scene"
+    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    candidates = (
+        pictures_folder() / f"{stem}{ending}.png" for ending in ("", *(f"_{n}" for n in range(2, 1000)))
+    )
+    path = next(candidate for candidate in candidates if not candidate.exists())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        provenance = Provenance(
+            files, picture.request.code, picture.request.background, facts.metres_per_unit
+        )
+        write_frame(path, _frame(picture), provenance)
+    except (InputError, OSError) as error:
+        log.warning("saving failed: %s", error)
+        return f"The picture was not saved: {error}", "error"
+    return f"Saved {path}", "info"
+
+
+def _frame(picture: Picture) -> Frame:
+    """Returns the picture as it is shown, in the form that the writers take."""
+    rgb = torch.from_numpy(picture.image[..., :3].astype(np.float32) / np.float32(255))
+    flat = torch.zeros(rgb.shape[:2])
+    depth = torch.from_numpy(picture.depth)
+    return Frame(picture.camera, FrameBuffers(rgb, flat, flat, depth), picture.quality, True)

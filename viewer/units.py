@@ -1,0 +1,125 @@
+"""Lengths and positions as the interface says them: metres and map coordinates where the scene knows them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..cuda.tables import Quality
+from .state import RenderStatus, SceneFacts
+
+FRACTIONS = {1.0: "full", 0.5: "½", 0.25: "¼", 0.125: "⅛", 0.75: "¾"}
+AXIS_NAMES = {True: ("Easting", "Northing", "Height"), False: ("X", "Y", "Z")}
+
+
+@dataclass(frozen=True)
+class Units:
+    """How to turn scene units into what the user reads."""
+
+    metres_per_unit: float | None = None
+    epsg: int | None = None
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)  # map coordinates of the scene origin
+
+    @classmethod
+    def of(cls, scene: SceneFacts | None) -> Units:
+        """Returns the units of a scene; plain scene units without one."""
+        return cls(scene.metres_per_unit, scene.epsg, scene.origin) if scene else cls()
+
+    @property
+    def is_metric(self) -> bool:
+        """Whether lengths are known in metres."""
+        return self.metres_per_unit is not None
+
+    @property
+    def factor(self) -> float:
+        """Displayed length of one scene unit."""
+        return self.metres_per_unit or 1.0
+
+    @property
+    def symbol(self) -> str:
+        """Unit of displayed lengths; scene units have none."""
+        return "m" if self.is_metric else ""
+
+    @property
+    def axis_names(self) -> tuple[str, str, str]:
+        """Names of the three coordinates."""
+        return AXIS_NAMES[self.epsg is not None]
+
+    def to_map(self, point: Sequence[float]) -> tuple[float, float, float]:
+        """Turns a scene position into displayed coordinates."""
+        x, y, z = (o + self.factor * float(p) for o, p in zip(self.origin, point, strict=True))
+        return x, y, z
+
+    def from_map(self, shown: Sequence[float]) -> tuple[float, float, float]:
+        """Turns displayed coordinates into a scene position."""
+        x, y, z = ((float(s) - o) / self.factor for o, s in zip(self.origin, shown, strict=True))
+        return x, y, z
+
+    def decimals(self, size: float) -> int:
+        """Returns how many decimals tell positions apart in a scene of this size (scene units)."""
+        return min(max(4 - math.ceil(math.log10(max(size * self.factor, 1e-6))), 0), 6)
+
+    def length(self, value: float) -> str:
+        """Writes a length given in scene units with three to four figures."""
+        return self.with_symbol(figures(value * self.factor))
+
+    def with_symbol(self, words: str) -> str:
+        """Appends the unit, if there is one."""
+        return f"{words} {self.symbol}".strip()
+
+
+def figures(value: float) -> str:
+    """Writes a number with about three figures and thin groups of thousands."""
+    size = abs(value)
+    decimals = 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 1 else 3 if size >= 0.1 else 4
+    return grouped(value, decimals)
+
+
+def grouped(value: float, decimals: int) -> str:
+    """Writes a number with spaces between thousands."""
+    return f"{value:,.{decimals}f}".replace(",", " ").replace("-0." + "0" * decimals, "0." + "0" * decimals)
+
+
+def nice_length(limit: float) -> float:
+    """Returns the largest of 1, 2, 5, 10, 20, 50, ... (or tenths) that is not above the limit."""
+    power = 10.0 ** math.floor(math.log10(limit))
+    return next(step * power for step in (5, 2, 1) if step * power <= limit * (1 + 1e-9))
+
+
+def bytes_text(count: float) -> str:
+    """Writes a number of bytes in the unit that leaves one to three digits before the point."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if count >= 99.5 or unit == "B" else f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def resolution_text(scale: float) -> str:
+    """Names the share of the full resolution per side."""
+    return (FRACTIONS.get(round(scale, 3)) or f"{100 * scale:.0f} %") + " res"
+
+
+def quality_text(status: RenderStatus) -> str:
+    """Says in one line what the picture is worth: "moving · ½ res · fast", "refining 43 %", "exact"."""
+    if status.moving:
+        return f"moving · {resolution_text(status.scale)} · {status.quality.value}"
+    if not status.finished:
+        return f"refining {100 * status.progress:.0f} %"
+    share = "" if status.scale >= 1 else f" · {resolution_text(status.scale)}"
+    return status.quality.value + share
+
+
+def duration_text(milliseconds: float) -> str:
+    """Writes a duration in milliseconds or seconds."""
+    return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
+
+
+def heading_text(yaw: float) -> str:
+    """Writes a compass heading given in radians, from 0.0° to 359.9°."""
+    degrees = round(math.degrees(yaw) % 360, 1)
+    return f"{degrees % 360:.1f}°"
+
+
+QUALITY_WORDS = {Quality.EXACT: "Exact", Quality.CLUSTERED: "Clustered", Quality.FAST: "Fast"}
