@@ -222,7 +222,8 @@ class GridNeRF:
         padded = -(-channels // CHANNEL_MULTIPLE) * CHANNEL_MULTIPLE
         table = torch.zeros(*parts[0].shape[1:], padded, dtype=dtype, device=device)
         first = 0
-        for group in (group for part in parts for group in part.split(CHANNEL_MULTIPLE)):
+        starts = ((part, start) for part in parts for start in range(0, len(part), CHANNEL_MULTIPLE))
+        for group in (part[start : start + CHANNEL_MULTIPLE] for part, start in starts):
             n_rows = max(1, PACK_BYTES // group[:, 0].nbytes)
             for start in range(0, len(table), n_rows):  # then the pages of these rows are dropped
                 rows = slice(start, start + n_rows)

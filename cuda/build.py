@@ -29,10 +29,19 @@ CHECKSUM = "liblv.sha256"
 COMPILERS = ("c++", "g++", "clang++")
 # No -ffast-math, not even for linking: it would flush denormals in the whole process. -ffp-contract=off because a
 # fused multiply-add moves samples across the faces of the bounding box.
-FLAGS = (
-    "-std=c++17 -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math -fvisibility=hidden -fPIC -pthread "
-    "-Wno-psabi -Wno-ignored-attributes -Wno-unknown-pragmas"
-).split()
+FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fvisibility=hidden",
+    "-fPIC",
+    "-pthread",
+    "-Wno-psabi",
+    "-Wno-ignored-attributes",
+    "-Wno-unknown-pragmas",
+]
 # Processor levels, best first, and what /proc/cpuinfo must list for them.
 LEVELS = {
     "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "f16c"},
@@ -61,7 +70,9 @@ def cpu_level() -> str:
 def cache_folder() -> Path:
     """Returns the folder of all builds: LANDMARK_VIEWER_CACHE or the user's cache folder."""
     override = os.environ.get("LANDMARK_VIEWER_CACHE")
-    base = Path(override) if override else Path(platformdirs.user_cache_dir("landmark-viewer", appauthor=False))
+    base = (
+        Path(override) if override else Path(platformdirs.user_cache_dir("landmark-viewer", appauthor=False))
+    )
     return base / "kernels"
 
 

@@ -1,6 +1,8 @@
-"""Reading channel-last tables with plain torch, on whatever device they lie: the lookups behind `reference`."""
+"""Reading channel-last tables with plain torch, on whatever device they lie."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,7 @@ DIRECTION_AXES = ((0, 1, 2), (0, 2, 1), (1, 2, 0))
 EMPTY, MIXED, FULL = 0, 1, 2  # cells of the mask by how many of their vertices are set
 FULL_PASSES_BELOW = 1.0 - 1e-4  # below this threshold a sample in a full cell needs no test
 
+CHUNK = 2048  # points read at once on a CPU, so that what is read stays in its cache
 Texels = tuple[Tensor, Tensor, Tensor, int]  # first index, two weights, step to the second
 
 
@@ -25,6 +28,7 @@ class Lookup:
         self.low, self.high = tables.aabb.to(self.device, torch.float32)
         basis = tables.density_basis
         self.density_basis = None if basis is None else basis.to(self.device)
+        self.basis = tables.decoder.basis.to(self.device)
         self.has_gaps = any(block is None for block in tables.blocks)
         self._cells: Tensor | None = None
 
@@ -47,8 +51,18 @@ class Lookup:
 
     def raw_density(self, points: Tensor) -> Tensor:
         """Returns the density feature before relu and activation. [n]"""
-        products = self.density_products(points)
-        return products.sum(dim=-1) if self.density_basis is None else products @ self.density_basis
+        return self.in_chunks(self._raw_density, points)
+
+    def appearance_feature(self, points: Tensor) -> Tensor:
+        """Returns the decoder's input feature. [n, feature_dim]"""
+        return self.in_chunks(lambda part: self.appearance_products(part) @ self.basis.T, points)
+
+    def in_chunks(self, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """Applies a function to rows of its inputs: a cache full at a time on a CPU, all at once elsewhere."""
+        n = len(inputs[0])
+        if self.device.type != "cpu" or n <= CHUNK:
+            return function(*inputs)
+        return torch.cat([function(*parts) for parts in zip(*(x.split(CHUNK) for x in inputs), strict=True)])
 
     def density_feature(self, points: Tensor) -> Tensor:
         """Returns the value that the activation turns into density. [n]"""
@@ -59,14 +73,16 @@ class Lookup:
         """Returns density, 1 / scene unit; the mask is not asked. [n]"""
         feature = self.density_feature(points)
         shift = self.tables.density_shift
-        sigma = F.softplus(feature + shift) if self.tables.activation == "softplus" else torch.relu(feature)
+        is_softplus = self.tables.activation == "softplus"
+        sigma: Tensor = F.softplus(feature + shift) if is_softplus else torch.relu(feature)
         if self.has_gaps or self.tables.zero_sigma_outside:
             sigma = sigma.masked_fill(self._is_void(points), 0.0)
         return sigma
 
     def is_inside(self, points: Tensor) -> Tensor:
         """Whether points lie in the bounding box, faces included. points [..., 3] -> [...]"""
-        return ((points >= self.low) & (points <= self.high)).all(dim=-1)
+        inside: Tensor = ((points >= self.low) & (points <= self.high)).all(dim=-1)
+        return inside
 
     def is_occupied(self, points: Tensor, threshold: float) -> Tensor:
         """Whether the mask exceeds a threshold at points; asks its cells first. [n]"""
@@ -90,7 +106,7 @@ class Lookup:
         return occupied
 
     def locate(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the number of each point's block, out of range where there is none [n], and where in it [n, 3]."""
+        """Returns each point's block number, out of range where it has none [n], and its place inside [n, 3]."""
         normalized = (points - self.low) * (2.0 / (self.high - self.low)) - 1
         columns, rows = self.tables.division
         if columns * rows == 1:
@@ -128,15 +144,22 @@ class Lookup:
         assert block is not None, "a field has at least one block"
         planes = block.density_planes if kind == "density" else block.appearance_planes
         lines = block.density_lines if kind == "density" else block.appearance_lines
-        products = []
+        products = local.new_empty(len(local), self.tables.n_levels * sum(channels))
+        first = 0
         for p, (plane, line) in enumerate(zip(planes, lines, strict=True)):
             direction = p // self.tables.n_levels
             u, v, w = DIRECTION_AXES[direction]
             at_u, at_v = _texels(local[:, u], plane.shape[1]), _texels(local[:, v], plane.shape[0])
             on_plane = _bilinear(plane, at_u, at_v)
             on_line = _linear(line, _texels(local[:, w], line.shape[0]))
-            products.append((on_plane * on_line)[:, : channels[direction]])
-        return torch.cat(products, dim=-1)
+            width = channels[direction]
+            torch.mul(on_plane[:, :width], on_line[:, :width], out=products[:, first : first + width])
+            first += width
+        return products
+
+    def _raw_density(self, points: Tensor) -> Tensor:
+        products = self.density_products(points)
+        return products.sum(dim=-1) if self.density_basis is None else products @ self.density_basis
 
     def _cell_states(self, mask: OccupancyNodes) -> Tensor:
         """EMPTY, MIXED or FULL for the cells between vertices; the outermost ones are half outside."""

@@ -196,7 +196,9 @@ class PreparedField:
         for number, block in enumerate(blocks):
             if block is None:
                 continue
-            for p, (plane, line) in enumerate(zip(getattr(block, planes), getattr(block, lines), strict=True)):
+            for p, (plane, line) in enumerate(
+                zip(getattr(block, planes), getattr(block, lines), strict=True)
+            ):
                 self.held += [plane, line]
                 array[number * n_tables + p] = abi.Table(
                     plane.data_ptr(), line.data_ptr(), plane.shape[1], plane.shape[0], *line.shape
@@ -209,7 +211,11 @@ class PreparedField:
         (weight_1, bias_1), (weight_2, bias_2), (weight_3, bias_3) = decoder.layers
         field.feature_dim = decoder.basis.shape[0]
         field.hidden_1, field.hidden_2 = weight_1.shape[0], weight_2.shape[0]
-        field.latent_dim, field.feature_pe, field.view_pe = decoder.latent_dim, decoder.feature_pe, decoder.view_pe
+        field.latent_dim, field.feature_pe, field.view_pe = (
+            decoder.latent_dim,
+            decoder.feature_pe,
+            decoder.view_pe,
+        )
         field.basis = self._hold(_padded(decoder.basis, tables.appearance_channels, tables.n_levels))
         field.weight_1, field.weight_2, field.weight_3 = map(self._hold, (weight_1, weight_2, weight_3))
         field.bias_1, field.bias_2, field.bias_3 = (

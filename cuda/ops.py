@@ -297,7 +297,7 @@ def _check_control(control: RenderControl, view: View) -> None:
             f"got {control.columns} x {control.rows}"
         )
     order = control.order
-    if len(order) and not (0 <= int(order.min()) and int(order.max()) < control.columns * control.rows):
+    if len(order) and not (int(order.min()) >= 0 and int(order.max()) < control.columns * control.rows):
         raise ValueError(f"order must hold tile numbers below {control.columns * control.rows}, got others")
 
 

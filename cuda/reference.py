@@ -74,16 +74,18 @@ def query(tables: FieldTables, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Returns density feature [n], sigma [n] and appearance feature [n, feature_dim] at points [n, 3]."""
     lookup = Lookup.of(tables)
     points = points.to(lookup.device)
-    feature = lookup.appearance_products(points) @ tables.decoder.basis.to(lookup.device).T
-    return lookup.density_feature(points).cpu(), lookup.sigma(points).cpu(), feature.cpu()
+    with torch.no_grad():
+        feature, sigma = lookup.density_feature(points), lookup.sigma(points)
+        return feature.cpu(), sigma.cpu(), lookup.appearance_feature(points).cpu()
 
 
 def decode(tables: FieldTables, features: Tensor, directions: Tensor, latent: Tensor | None) -> Tensor:
     """Returns colours [n, 3] of features [n, feature_dim] seen along directions [n, 3]."""
     device = tables.device
     decoder = Decoder(tables.decoder, device)
-    per_ray = decoder.ray_inputs(directions.to(device), latent)
-    return decoder.colors(features.to(device), per_ray).cpu()
+    with torch.no_grad():
+        per_ray = decoder.ray_inputs(directions.to(device), latent)
+        return decoder.colors(features.to(device), per_ray).cpu()
 
 
 class Decoder:
@@ -98,7 +100,7 @@ class Decoder:
         parts.append(3 if weights.view_pe > -1 else 0)
         parts.append(2 * weights.basis.shape[0] * max(weights.feature_pe, 0))
         parts.append(6 * max(weights.view_pe, 0))
-        feature, latent, direction, feature_pe, direction_pe = self.layers[0][0].split(parts, dim=1)
+        feature, latent, direction, feature_pe, direction_pe = torch.split(self.layers[0][0], parts, dim=1)
         self.per_sample = torch.cat([feature, feature_pe], dim=1)
         self.per_ray = torch.cat([latent, direction, direction_pe], dim=1)
 
@@ -266,19 +268,16 @@ def _shade(
         return colors
     weight = weight[shaded]
     ray = torch.div(kept[shaded], weights.shape[1], rounding_mode="floor")
-    products = lookup.appearance_products(points[shaded])
+    features = lookup.appearance_feature(points[shaded])
     if options.quality is not Quality.EXACT:
-        products, weight, ray = _merge(products, weight, ray, options.quality)
+        features, weight, ray = _merge(features, weight, ray, options.quality)
     decoder = Decoder(lookup.tables.decoder, lookup.device)
-    features = products @ lookup.tables.decoder.basis.to(lookup.device).T
     per_ray = decoder.ray_inputs(rays.directions, options.latent)
-    rgb = decoder.colors(features, per_ray[ray])
+    rgb = lookup.in_chunks(lambda feature, index: decoder.colors(feature, per_ray[index]), features, ray)
     return colors.index_add_(0, ray, weight[:, None] * rgb)
 
 
-def _merge(
-    products: Tensor, weight: Tensor, ray: Tensor, quality: Quality
-) -> tuple[Tensor, Tensor, Tensor]:
+def _merge(features: Tensor, weight: Tensor, ray: Tensor, quality: Quality) -> tuple[Tensor, Tensor, Tensor]:
     """Averages neighbouring samples of a ray by weight: all of them, or runs that hold CLUSTER_WEIGHT."""
     key = ray
     if quality is Quality.CLUSTERED:
@@ -290,8 +289,8 @@ def _merge(
         key = ray * n_keys + (before / CLUSTER_WEIGHT).long().clamp(0, n_keys - 1)
     groups, index = torch.unique_consecutive(key, return_inverse=True)
     mass = weight.new_zeros(len(groups)).index_add_(0, index, weight)
-    merged = products.new_zeros(len(groups), products.shape[1])
-    merged.index_add_(0, index, products * weight[:, None])
+    merged = features.new_zeros(len(groups), features.shape[1])
+    merged.index_add_(0, index, features * weight[:, None])
     if quality is Quality.CLUSTERED:
         groups = torch.div(groups, int(1 / CLUSTER_WEIGHT) + 2, rounding_mode="floor")
     return merged / mass[:, None], mass, groups
@@ -305,7 +304,7 @@ def _median(weights: Tensor, t: Tensor) -> Tensor:
 
 
 def _normals(lookup: Lookup, rays: Rays, depth: Tensor, spacing: float) -> Tensor:
-    """Returns minus the gradient of the density feature, unit length; 0 where there is no depth. [n_rays, 3]"""
+    """Returns minus the gradient of the density feature, unit length; 0 without a depth. [n_rays, 3]"""
     normals = torch.zeros_like(rays.directions)
     hit = (depth > 0).nonzero().squeeze(-1)
     if not len(hit):
@@ -314,7 +313,7 @@ def _normals(lookup: Lookup, rays: Rays, depth: Tensor, spacing: float) -> Tenso
     offsets = spacing * torch.eye(3, device=surface.device)
     probes = torch.cat([surface[:, None] - offsets, surface[:, None] + offsets], dim=1)
     probes = probes.clamp(lookup.low, lookup.high)
-    behind, ahead = lookup.raw_density(probes.reshape(-1, 3)).view(-1, 6).split(3, dim=1)
+    behind, ahead = lookup.raw_density(probes.reshape(-1, 3)).view(-1, 2, 3).unbind(dim=1)
     normals[hit] = F.normalize(behind - ahead, dim=-1)
     return normals
 
@@ -335,9 +334,7 @@ def _draw(t: Tensor, weights: Tensor, n: int) -> Tensor:
     return torch.sort(torch.cat([t, drawn], dim=-1), dim=-1).values
 
 
-def _render_nerf(
-    lookup: Lookup, nerf: NerfWeights, rays: Rays, t: Tensor, options: RenderOptions
-) -> Seen:
+def _render_nerf(lookup: Lookup, nerf: NerfWeights, rays: Rays, t: Tensor, options: RenderOptions) -> Seen:
     """Renders the NeRF branch at all samples t [n_rays, n], inside the box or not, without background."""
     n_rays, n = t.shape
     ray = torch.arange(n_rays, device=t.device).repeat_interleave(n)
@@ -346,7 +343,9 @@ def _render_nerf(
     for first in range(0, len(flat), NERF_CHUNK):
         part = slice(first, first + NERF_CHUNK)
         origins, directions = rays.origins[ray[part]], rays.directions[ray[part]]
-        density, color = _nerf(lookup, nerf, origins + directions * flat[part, None], directions, options.latent)
+        density, color = _nerf(
+            lookup, nerf, origins + directions * flat[part, None], directions, options.latent
+        )
         raw.append(density)
         rgb.append(color)
     delta = torch.cat([t[:, 1:] - t[:, :-1], torch.full_like(t[:, :1], 1000.0)], dim=-1)

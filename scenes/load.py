@@ -19,6 +19,7 @@ from ..core.render import check_code
 from ..core.settings import ModelSettings
 from .landmark_config import LandmarkConfig, looks_like_config, read_landmark_config
 from .schema import VERSION, SceneSpec, Vector, scene_from_mapping, show
+from .shipped import demo_scene_path as demo_scene_path
 from .yaml_file import parse_yaml, read_yaml
 
 SCENE_ENDINGS = (".yaml", ".yml")
@@ -42,8 +43,10 @@ class Scene:
 
     @property
     def name(self) -> str:
-        """Title for people."""
-        return self.spec.name or (self.path.stem if self.path.suffix else self.path.name) or "scene"
+        """Title for people: the scene file's own, or else the name of the file or of its folder."""
+        path = self.path.resolve()
+        own = path.name if path.is_dir() else path.stem
+        return self.spec.name or (path.parent.name if own == "scene" else own)
 
     @property
     def background(self) -> Vector:
@@ -94,11 +97,6 @@ def checkpoint_of(path: Path) -> Path:
     """Returns the checkpoint that a scene.yaml or a folder leads to; another file is taken for one itself."""
     source = _source(path)
     return _checkpoint(_spec(source, ()), source, str(source))
-
-
-def demo_scene_path() -> Path:
-    """Returns the scene that ships with the program."""
-    return Path(__file__).resolve().parent / "demo" / "scene.yaml"
 
 
 def _source(path: Path) -> Path:

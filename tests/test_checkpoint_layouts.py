@@ -113,7 +113,7 @@ KINDS = {
 
 @pytest.mark.parametrize("layout", synthetic.LAYOUTS)
 @pytest.mark.parametrize("division", [(2, 2), (3, 1), (1, 2), (1, 1)])
-@pytest.mark.parametrize("levels", [(1,), (1, 2), (1, 2, 4)])
+@pytest.mark.parametrize("levels", [(1, 2), (1, 2, 4)])
 def test_the_same_field_comes_out_of_every_layout(
     tmp_path: Path, layout: str, division: tuple[int, int], levels: tuple[int, ...]
 ) -> None:

@@ -62,7 +62,6 @@ def examples(scene_facts) -> dict[type, commands.Command]:
         commands.SceneOpened(dataclasses.replace(scene_facts)),
         commands.OpeningFailed("other.yaml does not exist"),
         commands.SetStatus(RenderStatus(progress=0.5)),
-        commands.SetRecent((Path("a.yaml"),)),
     )
     return {type(command): command for command in made}
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from landmark_viewer.viewer import recent
 from landmark_viewer.viewer.recent import Remembered
-from landmark_viewer.viewer.state import MAX_RECENT, Theme
+from landmark_viewer.viewer.state import Theme
 
 
 @pytest.fixture
@@ -66,18 +65,3 @@ def test_a_folder_that_cannot_be_written_is_no_failure(folder, caplog):
     recent.save(Remembered())
     assert "cannot be written" in caplog.text
     assert recent.load() == Remembered()
-
-
-def test_an_opened_file_goes_to_the_front_once():
-    remembered = Remembered(tuple(Path(f"/{index}.yaml") for index in range(MAX_RECENT)))
-    after = recent.with_recent(remembered, Path("/3.yaml"))
-    assert after.recent[0] == Path("/3.yaml")
-    assert len(after.recent) == MAX_RECENT
-    more = recent.with_recent(after, Path("/new.yaml"))
-    assert more.recent[:2] == (Path("/new.yaml"), Path("/3.yaml"))
-    assert len(more.recent) == MAX_RECENT
-    assert replace(more, recent=()) == Remembered()
-
-
-def test_a_relative_path_is_remembered_in_full():
-    assert recent.with_recent(Remembered(), Path("a.yaml")).recent == (Path.cwd() / "a.yaml",)

@@ -143,7 +143,7 @@ def test_set_reaches_every_part_and_creates_what_is_missing(folder):
 
 def test_an_empty_value_takes_a_key_back(folder):
     path = write_scene(folder, "name: Long title\nmodel: {checkpoint: city.th}")
-    assert open_scene(path, ["name="]).name == "scene"
+    assert open_scene(path, ["name="]).name == folder.name
 
 
 def test_set_leaves_the_scene_file_alone(folder):

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not tear the clean-up apart
         return INTERRUPTED
     except SystemExit as stop:  # argparse has printed its message
         return stop.code if isinstance(stop.code, int) else WRONG_USE
@@ -291,21 +293,22 @@ def _render_frame(renderer: Renderer, camera: Camera, settings: RenderSettings, 
         except BaseException as error:  # noqa: BLE001 - raised again below, in the main thread
             outcome.append(error)
 
-    thread = threading.Thread(target=work, name="render", daemon=True)
-    thread.start()
+    thread = threading.Thread(target=work, name="render")
+    usual = signal.signal(signal.SIGINT, lambda *_: control.cancel())
     try:
+        thread.start()
         while thread.is_alive():
             thread.join(0.1)
             _show_progress(f"{title} {control.progress:4.0%}")
-    except KeyboardInterrupt:
-        control.cancel()
-        thread.join()
-        return None
     finally:
         _show_progress("")
+        # A second Ctrl+C must not tear the clean-up apart.
+        signal.signal(signal.SIGINT, signal.SIG_IGN if control.is_cancelled else usual)
+    if control.is_cancelled:
+        return None
     if isinstance(outcome[0], BaseException):
         raise outcome[0]
-    return outcome[0] if outcome[0].is_complete else None
+    return outcome[0]
 
 
 def _show_progress(text: str) -> None:
@@ -378,7 +381,7 @@ def _threads(text: str) -> int:
 
 def _scene_path(text: str) -> Path:
     if text == "demo":
-        from ..scenes.load import demo_scene_path
+        from ..scenes.shipped import demo_scene_path
 
         return demo_scene_path()
     return Path(text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from ..cuda.tables import Quality
@@ -402,16 +401,6 @@ class SetStatus(_Once):
         return replace(state, status=self.status)
 
 
-@dataclass(frozen=True)
-class SetRecent(_Once):
-    """The recently opened files, newest first."""
-
-    paths: tuple[Path, ...]
-
-    def apply(self, state: ViewerState) -> ViewerState:
-        return replace(state, recent=self.paths[:MAX_RECENT])
-
-
 COMMANDS: tuple[type[Command], ...] = (
     SetPose,
     Home,
@@ -441,7 +430,6 @@ COMMANDS: tuple[type[Command], ...] = (
     SceneOpened,
     OpeningFailed,
     SetStatus,
-    SetRecent,
 )
 
 GLIDING: tuple[type[Command], ...] = (Home, FocusOn, TopDown, NorthUp)  # the camera may travel there visibly

@@ -1,8 +1,8 @@
 """Pixels to the screen: whether a window can open at all, and one texture that our own code writes.
 
-Dear PyGui uploads a static texture once and never touches it again, so its OpenGL storage can be taken over: 8-bit
-RGBA through a pixel buffer costs a twentieth of Dear PyGui's own float path. A self-test at start decides; where it
-fails, the float path serves.
+Dear PyGui uploads a static texture once and never touches it again, so its OpenGL storage can be taken over:
+8-bit RGBA through a pixel buffer costs a twentieth of Dear PyGui's own float path. A self-test at start
+decides; where it fails, the float path serves.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ os.environ.setdefault("PYOPENGL_PLATFORM", "glx")  # Dear PyGui's window is X11,
 
 log = logging.getLogger(__name__)
 
+FLOAT_VARIABLE = "LANDMARK_VIEWER_FLOAT_TEXTURE"  # set it where a driver shows no picture
 MARKER_SIZE = (3, 5)  # rows, columns: a size that no other texture has
 MAX_TEXTURE_NAME = 4096
 RAW_STEP = 256  # pixels by which the fall-back texture grows
@@ -51,11 +52,11 @@ class Display:
         """How pixels reach the screen."""
         return self._backend.name if self._backend else "none yet"
 
-    def start(self, allow_direct: bool = True) -> None:
+    def start(self) -> None:
         """Chooses the way pixels take; call once, after the first rendered frame."""
         try:
-            if not allow_direct:
-                raise RuntimeError("switched off")
+            if os.environ.get(FLOAT_VARIABLE):
+                raise RuntimeError(f"{FLOAT_VARIABLE} is set")
             self._backend = PixelBufferTexture(self._marker)
         except (RuntimeError, ImportError, OSError, AttributeError) as error:
             log.warning("direct display is not available (%s); pixels take the slower float path", error)

@@ -1,7 +1,7 @@
-"""The GLFW library inside Dear PyGui's wheel: a display probe that cannot abort, waiting for events, polled input.
+"""The GLFW library inside Dear PyGui's wheel: a probe that cannot abort, waiting for events, polled input.
 
-Dear PyGui itself ends the process when no window can be made, and can only wait for events or spin. Its Linux wheel
-exports the GLFW functions, so that both are done here through ctypes.
+Dear PyGui itself ends the process when no window can be made, and can only wait for events or spin. Its Linux
+wheel exports the GLFW functions, so that both are done here through ctypes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 VISIBLE, CONTEXT_MAJOR, CONTEXT_MINOR, ICONIFIED = 0x00020004, 0x00022002, 0x00022003, 0x00020002
 GL_RENDERER = 0x1F01
-KEYS = {  # names as Dear PyGui has them, of keys that are not letters; a letter is its position on a US keyboard
+KEYS = {  # of keys that are no letters, by Dear PyGui's names; a letter is its position on a US keyboard
     "Spacebar": 32,
     "LeftShift": 340,
     "LeftCtrl": 341,

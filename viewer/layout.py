@@ -12,7 +12,7 @@ from .recent import config_folder
 
 log = logging.getLogger(__name__)
 
-# Window tags are the keys of the layout file. They must be far above the automatic ids, which count up from 1.
+# Window tags are the keys of the layout file. They must be far above the automatic ids, which count from 1.
 FIRST_TAG = 10**12 + 1
 NAMES = ("Scene", "Blocks", "Viewport", "Status", "Camera", "Render", "Stats")
 WINDOW = {name: FIRST_TAG + index for index, name in enumerate(NAMES)}
@@ -88,7 +88,7 @@ class Layout:
             log.warning("the layout is not saved: %s", error)
 
     def reset(self, width: int, height: int) -> bool:
-        """Docks everything as at first; False if this build of Dear PyGui can only do so at the next start."""
+        """Docks everything as at first; False if this Dear PyGui can only do so at the next start."""
         self.saved.unlink(missing_ok=True)
         import dearpygui._dearpygui as extension
 

@@ -28,7 +28,12 @@ from .viewport import Viewport
 from .widgets import Widgets
 
 FLY_PAUSE = 1 / 60  # seconds between two steps of a flight
+MODIFIERS = ("Ctrl", "Shift", "Alt")
+KEY_NAMES = {"Ctrl": "Control"}  # where Dear PyGui has another name
+CHORD = 1.0  # seconds that a released modifier may have been held before its key is handled
+EVENT, TYPING = 3, 20  # drawings after an event: quick typing is worked off at one character a drawing
 REPEATING = frozenset({Action.UNDO, Action.REDO, Action.FASTER, Action.SLOWER})
+KEY_CODES = {"Plus": 602}  # ImGui's; mvKey_Plus lies outside ImGui's table of keys and reads stray memory
 BUTTONS = {LEFT: dpg.mvMouseButton_Left, RIGHT: dpg.mvMouseButton_Right, MIDDLE: dpg.mvMouseButton_Middle}
 
 log = logging.getLogger(__name__)
@@ -42,6 +47,7 @@ class MainWindow:
         look: Look,
         layout: Layout,
         display: Display,
+        plan_display: Display,
         session: Session,
         events: EventLog,
     ) -> None:
@@ -51,6 +57,7 @@ class MainWindow:
         self._pace = Pace()
         self._pointer = Pointer(session.pick, session.keys)
         self._viewport = Viewport(self._widgets, display, self)
+        self._plan_display = plan_display
         self._panels = [panel(self._widgets, self) for panel in PANELS]
         self._status = StatusBar(self._widgets, self)
         program = Program(self._quit, self._reset_layout, self._show_about)
@@ -58,11 +65,11 @@ class MainWindow:
         self._dialogs = Dialogs(self._widgets, self.open_path)
         self._dropped: list[Path] = []
         self._keys_down: set[str] = set()
+        self._modifiers: dict[str, float] = {}  # when each was pressed that was not released yet
         self._front = [WINDOW["Camera"], WINDOW["Viewport"]]  # brought to front at first, one per frame
         self._hidden = False
         self._theme = session.state.theme
         self._scene: object = None
-        self._has_worked = True  # since the last idle moment
         self._picture_pending: Any = None
         self._ready = False
         self._first_picture = True
@@ -78,14 +85,22 @@ class MainWindow:
         self._viewport.build(self.submit)
         self._status.build(self.submit)
         with dpg.handler_registry():
+            for name in MODIFIERS:  # before the keys that they modify: a quick chord is one frame
+                for side in "LR":
+                    key = getattr(dpg, f"mvKey_{side}{KEY_NAMES.get(name, name)}")
+                    dpg.add_key_press_handler(key, callback=self._modifier_pressed, user_data=name)
             for button in BUTTONS.values():
                 dpg.add_mouse_click_handler(button, callback=self._pressed)
             dpg.add_mouse_double_click_handler(dpg.mvMouseButton_Left, callback=self._double_clicked)
             dpg.add_mouse_wheel_handler(callback=self._wheel_turned)
             for name in PRESS_KEYS:
-                key = getattr(dpg, f"mvKey_{name}")
+                key = KEY_CODES.get(name) or getattr(dpg, f"mvKey_{name}")
                 dpg.add_key_press_handler(key, callback=self._key_pressed, user_data=name)
                 dpg.add_key_release_handler(key, callback=self._key_released, user_data=name)
+            for name in MODIFIERS:
+                for side in "LR":
+                    key = getattr(dpg, f"mvKey_{side}{KEY_NAMES.get(name, name)}")
+                    dpg.add_key_release_handler(key, callback=self._modifier_released, user_data=name)
 
     # The loop
 
@@ -115,21 +130,23 @@ class MainWindow:
         if pause <= 0:
             self._pace.touch(now, 1)
             return
-        if self._has_worked and not self._pace.owed and self._session.is_idle:
-            self._has_worked = False
+        if not self._pace.owed and self._session.came_to_rest():
             self._events.write("idle")
         self._glfw.wait(pause)
         now = since_start()
         if now < until - 1e-3 and self._pointer.drag is None:
-            self._pace.touch(now)
+            self._pace.touch(now, TYPING if self._widgets.is_typing else EVENT)
         elif self._session.next_time(now) <= now:
             self._pace.touch(now, 1)
 
     def _draw(self) -> None:
         """Brings all widgets in line with the state and draws one frame."""
+        began = since_start()
         self._show()
         dpg.render_dearpygui_frame()
         now = since_start()
+        if self._picture_pending is not None and self._picture_pending.moving:
+            self._session.note_drawing(now - began)
         self._pace.drew(now)
         self._drawn += 1
         if self._picture_pending is not None:
@@ -157,6 +174,8 @@ class MainWindow:
         if state.scene is not self._scene:
             self._scene, self._first_picture = state.scene, True
             self._viewport.hide_picture()
+            if session.plan is not None:
+                self._plan_display.show(session.plan)
             dpg.set_viewport_title(
                 f"{state.scene.name} - landmark-viewer" if state.scene else "landmark-viewer"
             )
@@ -169,7 +188,8 @@ class MainWindow:
         self._menu.show(state, session.history.undo_label, session.history.redo_label)
         self._dialogs.show(state, self.submit)
         if self._drawn > 2 and not self._hidden:
-            self._menu.fit()
+            if self._menu.fit():
+                self._pace.touch(since_start())
             self._status.fit()
             for panel in self._panels:
                 panel.mark_tab()
@@ -183,7 +203,6 @@ class MainWindow:
             self._display.show(picture.image)
             self._viewport.refresh_picture()
             self._picture_pending = picture
-            self._has_worked = True
             self._pace.release()
 
     def _report_picture(self) -> None:
@@ -243,7 +262,7 @@ class MainWindow:
 
     def _poll_keys(self, now: float) -> bool:
         """Flies while keys are down; they are read by position, whatever the keyboard's layout."""
-        ctrl, shift, alt = self._modifiers()
+        ctrl, shift, alt = (self._is_down(name) for name in MODIFIERS)
         down: Sequence[str] = ()
         if not (self._widgets.is_typing or self._dialogs.is_modal_open):
             down = [name for name in FLY_KEYS if self._glfw.is_key_down(name)]
@@ -252,19 +271,25 @@ class MainWindow:
             self._pace.hold(now)
         return flying
 
-    def _modifiers(self) -> tuple[bool, bool, bool]:
-        """Returns whether Ctrl, Shift and Alt are held."""
-        ctrl, shift, alt = (
-            any(self._glfw.is_key_down(side + name) for side in ("Left", "Right"))
-            for name in ("Ctrl", "Shift", "Alt")
-        )
-        return ctrl, shift, alt
+    def _is_down(self, modifier: str) -> bool:
+        """Whether a modifier is held now."""
+        return any(self._glfw.is_key_down(side + modifier) for side in ("Left", "Right"))
+
+    def _is_held(self, modifier: str) -> bool:
+        """Whether a modifier was held with the key being handled: callbacks come a frame late."""
+        return self._is_down(modifier) or since_start() - self._modifiers.get(modifier, -1.0) < CHORD
+
+    def _modifier_pressed(self, _sender: int, _data: Any, name: str) -> None:
+        self._modifiers[name] = since_start()
+
+    def _modifier_released(self, _sender: int, _data: Any, name: str) -> None:
+        self._modifiers.pop(name, None)
 
     def _pressed(self, _sender: int, button: int) -> None:
         if not self._viewport.is_hovered:
             return
         number = next(n for n, value in BUTTONS.items() if value == button)
-        ctrl, shift, _alt = self._modifiers()
+        ctrl, shift = self._is_held("Ctrl"), self._is_held("Shift")
         at = self._viewport.to_canvas(self._glfw.cursor)
         self._pointer.press(number, at, self._session.shown, self._viewport.size, shift, ctrl)
 
@@ -283,7 +308,7 @@ class MainWindow:
             self._pace.hold(since_start())
 
     def _key_pressed(self, _sender: int, _data: Any, name: str) -> None:
-        ctrl, shift, _alt = self._modifiers()
+        ctrl, shift = self._is_held("Ctrl"), self._is_held("Shift")
         action = action_for(name, ctrl, shift)
         repeated = name in self._keys_down
         self._keys_down.add(name)
@@ -327,6 +352,10 @@ class MainWindow:
         elif action in COMMAND_OF:
             self.submit(COMMAND_OF[action])
 
+    def plan_picture(self) -> tuple[int, tuple[float, float]]:
+        """Returns the texture that holds the scene from above, and its lower right corner in it."""
+        return self._plan_display.texture, self._plan_display.uv_max
+
     def open_path(self, path: Path) -> None:
         """Opens a scene in the background."""
         self._session.open(path)
@@ -334,7 +363,7 @@ class MainWindow:
 
     def open_demo(self) -> None:
         """Opens the scene that ships with the program."""
-        from ..scenes.load import demo_scene_path
+        from ..scenes.shipped import demo_scene_path
 
         self.open_path(demo_scene_path())
 
@@ -401,3 +430,4 @@ class MainWindow:
             rects[name] = (*dpg.get_item_rect_min(item), *dpg.get_item_rect_size(item))
         rects = {name: [int(side) for side in rect] for name, rect in rects.items()}
         self._events.write(event, rects=rects, scale=self._look.scale, **fields)
+

@@ -89,14 +89,15 @@ class MenuBar:
         if dpg.get_value(self._name) != name:
             dpg.set_value(self._name, name)
 
-    def fit(self) -> None:
-        """Pushes the name of the scene to the right edge."""
-        if not dpg.get_value(self._name):
-            return
-        gap = dpg.get_viewport_client_width() - self.look.px(12) - dpg.get_item_rect_max(self._name)[0]
+    def fit(self) -> bool:
+        """Pushes the name of the scene to the right edge; True where it moved."""
+        end = dpg.get_item_rect_min(self._name)[0] + self.widgets.text_width(dpg.get_value(self._name))
+        gap = dpg.get_viewport_client_width() - self.look.px(12) - end
         wanted = max(1, int(dpg.get_item_width(self._spacer) + gap))
-        if dpg.get_item_width(self._spacer) != wanted:
-            dpg.configure_item(self._spacer, width=wanted)
+        if dpg.get_item_width(self._spacer) == wanted:
+            return False
+        dpg.configure_item(self._spacer, width=wanted)
+        return True
 
     def _build_file(self) -> None:
         with dpg.menu(label="File"):

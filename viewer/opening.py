@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.errors import InputError
-from .state import Pose, SceneFacts
+from ..cuda.tables import Quality
+from .plan import plan_camera
+from .state import Mode, Pose, SceneFacts
 
 if TYPE_CHECKING:
     from ..core.render import Renderer
     from ..scenes.load import Scene
 
 HOME_SIZE = (1600, 1000)  # pixels of the picture that the home view is made for; only their ratio counts
+PLAN_WIDTH = 168  # pixels of the picture of the plan map: it must not delay the first picture
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,7 @@ class Loaded:
     background: tuple[float, float, float]  # behind the scene, as its files say
     files: tuple[Path, ...]  # of the checkpoint
     backend: str  # which code renders, and why
+    plan: np.ndarray  # the scene from above, for the plan map; uint8 [height, width, 4]
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,18 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
     status = renderer.backend_status
     backend = f"{status.name}, {status.detail}" if status.detail else status.name
     facts = facts_of(scene, renderer)
-    return Loaded(facts, renderer, scene.background, tuple(scene.opened.files), backend)
+    files = tuple(scene.opened.files)
+    return Loaded(facts, renderer, scene.background, files, backend, _plan_picture(facts, scene, renderer))
+
+
+def _plan_picture(facts: SceneFacts, scene: Scene, renderer: Renderer) -> np.ndarray:
+    """Renders the scene from above."""
+    from ..core.render import RenderSettings
+    from .imaging import to_image
+
+    camera = plan_camera(facts, scene.model.near_far[1], PLAN_WIDTH)
+    settings = RenderSettings(Quality.FAST, facts.code, background=scene.background)
+    return to_image(Mode.COLOR, renderer.render(camera, settings).buffers, camera)
 
 
 def facts_of(scene: Scene, renderer: Renderer) -> SceneFacts:

@@ -1,4 +1,4 @@
-"""What lies over the picture: compass, scale bar, quality badge, block borders, pivot, and the empty state."""
+"""What lies over the picture: compass, scale bar, badge, block borders, pivot, and the empty state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..core.camera import Camera
-from .plan import block_footprint
+from .plan import block_footprint, ground_of
 from .state import Pose, RenderStatus, SceneFacts
 from .theme import (
     AXIS_EAST,
@@ -128,7 +128,7 @@ def draw_pivot(pen: Pen, width: int, height: int) -> None:
 def draw_borders(pen: Pen, scene: SceneFacts, camera: Camera, near: float) -> None:
     """Draws the block grid at the height of the ground that the home view looks at."""
     low, high = (np.array(corner) for corner in scene.aabb)
-    ground = float(np.clip(scene.home.pivot[2], low[2], high[2]))
+    ground = ground_of(scene)
     for axis, count in enumerate(scene.division):
         for at in np.linspace(low[axis], high[axis], count + 1):
             start, end = low.copy(), high.copy()

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..core.camera import Camera
 from .state import Pose, SceneFacts
 
 MARGIN = 0.08  # shares of the plan around the blocks
 MAX_ASPECT, MIN_ASPECT = 1.25, 0.4  # height of the plan over its width
+PICTURE_HEIGHTS = 3.0  # sizes of the plan from which its picture is taken, if the far end of rays allows it
+FAR_SHARE = 0.95  # of the far end of rays that the ground may be away then
 REACH = 3.0  # scene sizes that a view without ground in sight is drawn far
 
 
@@ -54,13 +57,35 @@ def block_footprint(scene: SceneFacts, block: int) -> tuple[float, float, float,
     return x, y, x + width, y + depth
 
 
+def ground_of(scene: SceneFacts) -> float:
+    """Returns the height of the ground that the home view looks at, scene units."""
+    low, high = scene.aabb
+    return min(max(float(scene.home.pivot[2]), low[2]), high[2])
+
+
+def plan_camera(scene: SceneFacts, far: float, width: int) -> Camera:
+    """Returns a camera straight above whose picture lies over the plan of that width.
+
+    Args:
+        scene: What the plan shows.
+        far: z-depth up to which rays are sampled, scene units.
+        width: Of the plan, pixels.
+    """
+    plan, ground = Plan.fit(scene, width), ground_of(scene)
+    x, y = plan.to_scene(plan.width / 2, plan.height / 2)
+    height = min(PICTURE_HEIGHTS * max(plan.width, plan.height) / plan.per_unit, FAR_SHARE * far)
+    c2w = np.eye(4)
+    c2w[:3, 3] = x, y, ground + max(height, 1.05 * (scene.aabb[1][2] - ground))
+    return Camera.from_focal(c2w, plan.width, plan.height, plan.per_unit * (c2w[2, 3] - ground))
+
+
 def footprint_of_view(scene: SceneFacts, pose: Pose, aspect: float = 1.6) -> list[tuple[float, float]]:
     """Returns where the corners of the picture meet the ground of the scene: top left, clockwise.
 
     A corner above the horizon is taken far away in its direction.
     """
     low, high = scene.aabb
-    ground = min(max(float(scene.home.pivot[2]), low[2]), high[2])
+    ground = ground_of(scene)
     far = REACH * max(high[axis] - low[axis] for axis in (0, 1))
     camera = pose.camera(round(1000 * aspect), 1000)
     corners = []

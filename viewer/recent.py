@@ -74,13 +74,6 @@ def save(remembered: Remembered) -> None:
             temporary.unlink()
 
 
-def with_recent(remembered: Remembered, path: Path) -> Remembered:
-    """Returns it with a file put first among the recent ones."""
-    path = path.absolute()
-    others = tuple(other for other in remembered.recent if other != path)
-    return replace(remembered, recent=(path, *others)[:MAX_RECENT])
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]

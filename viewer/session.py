@@ -1,4 +1,4 @@
-"""One run of the viewer without its window: state, history, opening, the requests for pictures and what comes back."""
+"""One run of the viewer without its window: state, history, opening, asking for pictures and taking them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,6 +46,8 @@ INFO_SECONDS = 6.0  # that a message stays which is no error
 RATE_SECONDS = 1.0  # over which pictures per second are counted
 GROUND_SECONDS = 0.5  # between two estimates of the height of the ground
 LONGEST_STEP = 0.1  # seconds of flight in one step, however late the loop is
+DRAWING_WEIGHT = 0.1  # of the newest drawing in the smoothed time
+RENDER_SHARE = 0.5  # of the time of a picture that rendering gets at least, however slow drawing is
 BLOCK_FILL = 1.3  # height of the view over the side of the block that it shows
 BLOCK_PITCH = math.radians(-40)  # a flight to a block looks down at least so steeply
 
@@ -81,6 +82,8 @@ class Session:
         self._message: tuple[Message | None, float] = (None, 0.0)
         self._wants_picture_saved = False
         self._saved: deque[ShowMessage] = deque()
+        self._has_worked = True  # since it last came to rest
+        self._drawing = 0.0  # smoothed seconds that the window takes to draw a picture
         self._flown = 0.0  # when the last step of a flight was taken, 0: not flying
 
     # Commands
@@ -89,9 +92,9 @@ class Session:
         """Does what the user asked; `glide` lets the camera travel visibly."""
         before = self.state
         start = self.shown.pose
-        if self._glide is not None:
-            self._glide = None
-            self.state = replace(self.state, pose=start)
+        if self._glide is not None and command.apply(before).pose != before.pose:
+            self._glide = None  # the camera stops where it is seen; what does not move it lets it travel on
+            self.state = replace(before, pose=start)
         self.state = self.history.do(self.state, command)
         if (glide or isinstance(command, GLIDING)) and self.state.pose != start and self._size[0]:
             self._glide = Glide(start, self.state.pose, since_start())
@@ -116,6 +119,7 @@ class Session:
 
     def _note_change(self, before: ViewerState, kind: str) -> None:
         """Remembers when the user changed what the picture shows."""
+        self._has_worked = True
         if before.scene is not self.state.scene:
             return
         moved = before.pose != self.state.pose
@@ -136,6 +140,11 @@ class Session:
     def background(self) -> tuple[float, float, float] | None:
         """Colour behind the scene: the user's, else the scene's."""
         return self.state.render.background or (self._loaded.background if self._loaded else None)
+
+    @property
+    def plan(self) -> np.ndarray | None:
+        """The open scene from above, for the plan map. uint8 [height, width, 4]"""
+        return self._loaded.plan if self._loaded else None
 
     # Opening
 
@@ -235,10 +244,20 @@ class Session:
             self._size = size
         moving = now - self._moved < SETTLE
         request = request_for(self.shown, *size, moving, self._input_time)
-        request = replace(request, background=self.background)
+        request = replace(request, background=self.background, target_fps=self._render_fps())
         if not request.is_same(self._request):
             self._request = request
             self._worker.submit(request)
+
+    def note_drawing(self, seconds: float) -> None:
+        """Takes in how long the window took to draw a moving picture."""
+        self._drawing += DRAWING_WEIGHT * (seconds - self._drawing)
+
+    def _render_fps(self) -> float:
+        """Returns the frame rate that rendering alone must keep, so that rendering and drawing keep the user's."""
+        target = 1 / self.state.render.target_fps
+        left = max(target - self._drawing, RENDER_SHARE * target)
+        return 1 / round(left, 3)
 
     def take_picture(self) -> Picture | None:
         """Returns a new picture to show, and takes note of it."""
@@ -284,9 +303,15 @@ class Session:
             times.append(since + INFO_SECONDS + 0.01)
         return min(times)
 
+    def came_to_rest(self) -> bool:
+        """Whether nothing is under way any more; true once after every piece of work."""
+        rested = self._has_worked and self._is_idle
+        if rested:
+            self._has_worked = False
+        return rested
+
     @property
-    def is_idle(self) -> bool:
-        """Whether the picture is as good as it gets and nothing is under way."""
+    def _is_idle(self) -> bool:
         if self.state.opening or self._glide is not None:
             return False
         return self._worker is None or (self._worker.is_idle and self.state.status.finished)

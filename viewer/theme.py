@@ -1,4 +1,4 @@
-"""Colours, fonts and spacing of the window: tokens for dark and light, and the Dear PyGui themes made from them."""
+"""Colours, fonts and spacing: tokens for dark and light, and the Dear PyGui themes made from them."""
 
 from __future__ import annotations
 
@@ -264,7 +264,8 @@ THEMES: dict[str, Style] = {
         {"ChildBg": HUD_PLATE}, {"WindowPadding": (2, 2), "ChildRounding": 6, "ItemSpacing": (0, 0)}
     ),
     "banner": Style(
-        {"ChildBg": (14, 17, 20, 236), "Text": HUD_TEXT}, {"WindowPadding": (12, 8), "ChildRounding": 6}
+        {"ChildBg": (14, 17, 20, 236), "Border": (255, 255, 255, 36), "Text": HUD_TEXT},
+        {"WindowPadding": (12, 8), "ChildRounding": 6, "ChildBorderSize": 1},
     ),
     "banner_bad": Style({**FRAMELESS, "Text": (255, 130, 122, 255)}, PLAIN),
     "banner_warn": Style({**FRAMELESS, "Text": HUD_WARN}, PLAIN),
@@ -379,9 +380,9 @@ class Look:
         self.recolour_base_style()
 
     def recolour_base_style(self) -> None:
-        """Writes the colours into ImGui's own style: dock bars and splitters are drawn before any theme is pushed.
+        """Writes the colours into ImGui's own style, for what is drawn before any theme is pushed: dock bars.
 
-        The accessor is exported by the wheel but is no promise; without it those strips keep a default colour.
+        The accessor is exported by the wheel but is no promise; without it they keep a default colour.
         """
         import dearpygui._dearpygui as extension
 

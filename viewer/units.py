@@ -72,7 +72,7 @@ class Units:
 def figures(value: float) -> str:
     """Writes a number with about three figures and thin groups of thousands."""
     size = abs(value)
-    decimals = 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 1 else 3 if size >= 0.1 else 4
+    decimals = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3 if size >= 0.1 else 4
     return grouped(value, decimals)
 
 

@@ -21,7 +21,7 @@ from .widgets import Pen, Widgets
 
 BAR_HEIGHT, TOOL = 36, 32  # logical pixels
 N_TOOLS, TOOL_GAP = 5, 8
-MODE_WIDTH, BANNER_WIDTH = 112, 520
+MODE_WIDTH, BANNER_WIDTH = 112, 640
 MODE_ICONS = {
     Mode.COLOR: "palette",
     Mode.DEPTH: "haze",
@@ -215,7 +215,10 @@ class Viewport:
                 dpg.set_value(item, each is mode)
 
     def _show_banner(self, message: Message | None) -> None:
+        words = message.text if message else ""
+        around = self.look.px(12 + 24 + 8 + 8 + 24 + 16)
         width = min(self.look.px(BANNER_WIDTH), self.size[0] - self.look.px(32))
+        width = min(width, int(self.widgets.text_width(words)) + around)
         if (message, width) == self._keys.get("banner"):
             return
         self._keys["banner"] = (message, width)
@@ -225,7 +228,7 @@ class Viewport:
         place = ((self.size[0] - width) // 2, self.look.px(16 + BAR_HEIGHT + 12))
         dpg.configure_item(self._banner, width=width, pos=place)
         dpg.set_value(self._banner_text, message.text)
-        dpg.configure_item(self._banner_text, wrap=width - self.look.px(12 + 24 + 8 + 24 + 20))
+        dpg.configure_item(self._banner_text, wrap=width - around + self.look.px(4))
         dpg.set_item_label(self._banner_icon, icon(BANNER_ICONS[message.severity]))
         dpg.bind_item_theme(self._banner_icon, self.look.themes[BANNER_THEMES[message.severity]])
 
@@ -289,7 +292,7 @@ class Viewport:
             width=px(BANNER_WIDTH),
             auto_resize_y=True,
             show=False,
-            border=False,
+            border=True,
             no_scrollbar=True,
             always_use_window_padding=True,
         ) as self._banner:

@@ -1,4 +1,4 @@
-"""The pieces that panels are made of: rows, sections, sliders, toggles, notes, all in the look of the window."""
+"""The pieces that panels are made of: rows, sections, sliders, toggles, notes, in the look of the window."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Widgets:
         font: str | None = None,
         height: float = ROW_HEIGHT,
     ) -> int:
-        """Adds a text with the height and baseline of a field: a flat button, as ImGui does not align plain text."""
+        """Adds a text as high as a field: a flat button, as ImGui does not align plain text with fields."""
         item = dpg.add_button(label=words, width=self.look.px(width), height=self.look.px(height))
         return self.styled(item, theme, font, hint)
 
@@ -131,7 +131,7 @@ class Widgets:
 
     @contextmanager
     def section(self, title: str) -> Iterator[int]:
-        """Adds a block that folds: a flat button shows a group, as a header would hand its font to its children."""
+        """Adds a block that folds: a button shows a group; a header would hand its font to its children."""
 
         def toggle(sender: int) -> None:
             shown = not dpg.is_item_shown(group)
@@ -264,6 +264,10 @@ class Pen:
         dpg.draw_rectangle(
             (x, y), (x + width, y + height), color=NONE, fill=fill, rounding=corner, parent=self._parent
         )
+
+    def picture(self, texture: int, width: float, height: float, uv_max: tuple[float, float]) -> None:
+        """Draws a texture from the top left corner on."""
+        dpg.draw_image(texture, (0, 0), (width, height), uv_max=uv_max, parent=self._parent)
 
     def frame(self, x: float, y: float, width: float, height: float, color: Rgba, **options: Any) -> None:
         """Draws a rectangle."""

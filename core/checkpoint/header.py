@@ -135,13 +135,14 @@ def _read_header(kwargs: Values) -> Header:
 
 
 def _check_step(file: str, header: Header) -> None:
-    size = (header.aabb[1] - header.aabb[0]).double()
-    step = float((size / (torch.tensor(header.grid_size) - 1)).mean()) * header.step_ratio
-    n_samples = float(size.norm()) / step if step > 0 else math.inf
-    if not math.isfinite(n_samples) or n_samples >= MAX_BOX_SAMPLES:
+    size = header.aabb[1] - header.aabb[0]
+    step = float((size / (torch.tensor(header.grid_size) - 1)).mean() * header.step_ratio)
+    length = float(size.square().sum().sqrt())
+    n_samples = length / step if step > 0 else math.inf
+    if not n_samples < MAX_BOX_SAMPLES:  # catches NaN as well
         raise InputError(
             f"{file}: kwargs.aabb, gridSize and step_ratio must give fewer than {MAX_BOX_SAMPLES} samples, "
-            f"got a step of {step:.3g} across {float(size.norm()):.3g} units"
+            f"got a step of {step:.3g} across {length:.3g} units"
         )
 
 

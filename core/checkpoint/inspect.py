@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .header import LandmarkFile, read_file
-from .landmark import STACKED, SUB_FILES, Kind, open_checkpoint, recognise
+from .landmark import STACKED, SUB_FILES, Kind, Opened, open_checkpoint, recognise
 from .naming import CheckpointName, find_checkpoint
 from .weights import NERF_SKIP
 
@@ -33,18 +33,27 @@ def describe(path: Path) -> Description:
         path = find_checkpoint(path)
     file = read_file(path)
     kind = recognise(file)
+    opened = _try_to_open(path)
     entries = [
         ("file", str(path)),
         ("kind", _kind_text(file, kind)),
         ("files", _files_text(file, kind)),
         ("size", f"{_bytes(file.container.n_bytes)}, {_dtypes(file)}"),
         *_header_entries(file),
-        *_field_entries(file, kind),
+        *_field_entries(file, kind, opened),
         *_network_entries(file),
         ("alpha mask", _mask_text(file)),
-        *_missing_entries(file, kind),
+        ("from a config", _missing_text(file, kind)),
+        ("renders alone", _renders_text(file, opened)),
     ]
     return Description(path, tuple(entries))
+
+
+def _try_to_open(path: Path) -> Opened | InputError:
+    try:
+        return open_checkpoint(path)
+    except InputError as error:
+        return error
 
 
 def _kind_text(file: LandmarkFile, kind: Kind) -> str:
@@ -105,7 +114,7 @@ def _shapes(file: LandmarkFile) -> dict[str, tuple[int, ...]]:
     return {**(file.grid_shape or {}), **held}
 
 
-def _field_entries(file: LandmarkFile, kind: Kind) -> list[tuple[str, str]]:
+def _field_entries(file: LandmarkFile, kind: Kind, opened: Opened | InputError) -> list[tuple[str, str]]:
     header, shapes = file.header, _shapes(file)
     n_planes = sum(key.startswith("density_plane.") for key in shapes)
     n_levels = n_planes // header.n_directions
@@ -120,28 +129,38 @@ def _field_entries(file: LandmarkFile, kind: Kind) -> list[tuple[str, str]]:
             f", of which this file holds {shapes['density_plane.0'][1]} and {shapes['app_plane.0'][1]}"
         )
     return [
-        ("blocks", _blocks_text(file, kind, shapes)),
+        ("blocks", _blocks_text(file, kind, shapes, opened)),
         ("directions", str(header.n_directions)),
         ("levels", f"{n_levels}" if n_levels else "not known without its planes"),
         ("resolution", ", ".join(sizes) or "not known without its planes"),
         ("channels", channels),
+        ("parameters", _parameters_text(opened)),
     ]
 
 
-def _blocks_text(file: LandmarkFile, kind: Kind, shapes: dict[str, tuple[int, ...]]) -> str:
-    division = file.settings.plane_division
+def _blocks_text(
+    file: LandmarkFile, kind: Kind, shapes: dict[str, tuple[int, ...]], opened: Opened | InputError
+) -> str:
     if kind in STACKED:
         plane = shapes.get("density_plane.0", ())
-        count = plane[2] if len(plane) == 5 else 0
-        arranged = (
-            f", {division[0]} x {division[1]} by the file's own config"
-            if division
-            else ", division not stated"
+        count = str(plane[2]) if len(plane) == 5 else "an unknown number"
+        division = file.settings.plane_division
+        return f"{count}, " + (
+            f"{division[0]} x {division[1]} by its own config" if division else "division not stated"
         )
-        return (str(count) if count else "an unknown number") + arranged
-    if kind in (Kind.BRANCH_SUB, Kind.PLANE_SUB):
+    if kind not in (Kind.BRANCH_SUB, Kind.PLANE_SUB):
+        return "1"
+    if isinstance(opened, InputError):
         return "1 in this file"
-    return "1"
+    columns, rows = opened.model.layout.division
+    return f"1 in this file, {columns * rows} in the set, {columns} x {rows} by their sizes"
+
+
+def _parameters_text(opened: Opened | InputError) -> str:
+    if isinstance(opened, InputError):
+        return "not known before all files are there"
+    full = opened.model.n_parameter_bytes
+    return f"{_bytes(full)} of planes and lines in full precision, {_bytes(full // 2)} in half"
 
 
 def _network_entries(file: LandmarkFile) -> list[tuple[str, str]]:
@@ -186,24 +205,18 @@ def _mask_text(file: LandmarkFile) -> str:
 # What is missing
 
 
-def _missing_entries(file: LandmarkFile, kind: Kind) -> list[tuple[str, str]]:
-    settings = file.settings
+def _missing_text(file: LandmarkFile, kind: Kind) -> str:
     names = ["white_background", "sampling", "alpha_mask_threshold", "n_importance"]
     if any(key.startswith("nerf.") for key in file.tensors or {}):
         names += ["nerf_n_importance", "run_nerf", "residual_nerf"]
     if kind in STACKED:
         names.append("plane_division")
-    missing = [f"model.{name}" for name in names if getattr(settings, name) is None]
-    return [
-        ("from a config", ", ".join(missing) if missing else "nothing is missing"),
-        ("renders alone", _can_render(file)),
-    ]
+    missing = [f"model.{name}" for name in names if getattr(file.settings, name) is None]
+    return ", ".join(missing) or "nothing is missing"
 
 
-def _can_render(file: LandmarkFile) -> str:
-    try:
-        opened = open_checkpoint(file.path)
-    except InputError as error:
-        return f"no: {error}"
+def _renders_text(file: LandmarkFile, opened: Opened | InputError) -> str:
+    if isinstance(opened, InputError):
+        return f"no: {opened}"
     others = [path.name for path in opened.files if path != file.path]
-    return "yes" if not others else f"together with {', '.join(others)}"
+    return f"together with {', '.join(others)}" if others else "yes"

@@ -42,8 +42,8 @@ class Kind(str, Enum):
 
 STACKED = (Kind.BRANCH_STACK, Kind.WITHOUT_PLANES, Kind.WITHOUT_STATE)
 SUB_FILES = (Kind.BRANCH_SUB, Kind.PLANE_SUB, Kind.CHANNEL_SUB)
-MAX_HULL_SAMPLES = 2**16  # per ray
 DIVIDED = (Kind.BRANCH_SUB, Kind.PLANE_SUB, *STACKED)
+MAX_HULL_SAMPLES = 2**16  # per ray
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,12 @@ def recognise(file: LandmarkFile) -> Kind:
         return Kind.WITHOUT_PLANES
     if plane is not None and plane.dim() == 5:
         return Kind.BRANCH_STACK
+    if name.index is not None and _has_fewer_channels(file):
+        return Kind.CHANNEL_SUB
     if file.has_wrapped_lines:
         return Kind.PLANE_SUB
     if name.index is not None:
-        return Kind.CHANNEL_SUB if _has_fewer_channels(file) else Kind.BRANCH_SUB
+        return Kind.BRANCH_SUB
     if file.has_args:
         return Kind.PLANE_MERGED
     return Kind.CHANNEL_MERGED if name.variant == "merged" else Kind.SEQUENTIAL
@@ -143,9 +145,7 @@ def _set_paths(path: Path, division: tuple[int, int] | None) -> list[Path]:
     n_files = max(found) + 1 if division is None else division[0] * division[1]
     missing = [index for index in range(n_files) if index not in found]
     if missing:
-        files = ", ".join(name.sub_path(index).name for index in missing[:8]) + (
-            ", ..." if missing[8:] else ""
-        )
+        files = ", ".join([name.sub_path(index).name for index in missing[:8]] + ["..."] * bool(missing[8:]))
         raise InputError(f"{path}: its set needs {n_files} sub files, but {files} is missing beside it")
     if len(found) > n_files:
         raise InputError(
@@ -226,10 +226,8 @@ def _assemble(file: LandmarkFile, source: _Source, stated: ModelSettings) -> Ope
     if file.has_wrapped_nets and source.kind not in SUB_FILES and not fits_grid(source.pieces, header):
         raise _needs_number(file.path)
     division = _division(source, base, stated.plane_division)
-    n_density, n_appearance = (
-        n_levels * sum(header.density_channels),
-        n_levels * sum(header.appearance_channels),
-    )
+    n_density = n_levels * sum(header.density_channels)
+    n_appearance = n_levels * sum(header.appearance_channels)
     embedding = read_embedding(state)
     latent_dim = 0 if embedding is None else embedding.shape[1]
     nerf = read_nerf(state, n_density, n_appearance, latent_dim)

@@ -117,8 +117,8 @@ class Values:
     def bounds(self, key: str) -> Tensor:
         """Returns a bounding box whose upper corner exceeds the lower one. float32 [2, 3]"""
         value = self.require(key)
-        if not isinstance(value, Tensor) or tuple(value.shape) != (2, 3) or not value.is_floating_point():
-            raise self.wrong(key, "a floating-point tensor of shape (2, 3)")
+        if not isinstance(value, Tensor) or tuple(value.shape) != (2, 3):
+            raise self.wrong(key, "a tensor of shape (2, 3)")
         box = value.detach().to(torch.float32, copy=True)
         shown = f"{self.file}: {self.prefix}{key} must be finite and its second row must exceed the first"
         if not bool(torch.isfinite(box).all()) or not bool((box[1] > box[0]).all()):

@@ -44,7 +44,7 @@ class StateDict:
         tensor = self.take(key)
         right = tensor.dim() == 2 and n_out in (None, tensor.shape[0]) and n_in in (None, tensor.shape[1])
         if not right or tensor.numel() == 0:
-            wanted = f"({'n' if n_out is None else n_out}, {'n' if n_in is None else n_in})"
+            wanted = f"({n_out or 'rows'}, {n_in or 'columns'})"
             raise self._wrong_shape(key, wanted, reason)
         return self._finite(key)
 

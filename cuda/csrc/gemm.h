@@ -32,37 +32,57 @@ static void pack_layer(const Layer& layer, Weight weight) {
   }
 }
 
-// One panel for n rows (a multiple of ROWS): out = start + in * weights, negative results to 0 if RELU.
-template <int N, bool RELU>
-static void run_panel(const Layer& layer, int n, const float* in, int in_stride, const float* weights,
-                      const float* const* start, int column, float* out, int out_stride) {
-  for (int first = 0; first < n; first += ROWS) {
-    Vec sums[ROWS][N];
+// One panel for ROWS rows: out = start + in * weights, negative results to 0 if RELU. in, out: the first row.
+template <int N, bool RELU, class Inputs>
+LV_HD void run_panel(const Inputs& inputs, const float* in, int in_stride, const float* weights,
+                     const float* const* start, int column, float* out, int out_stride) {
+  Vec sums[ROWS][N];
 #pragma GCC unroll 8
-    for (int r = 0; r < ROWS; r++)
+  for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 4
-      for (int j = 0; j < N; j++) sums[r][j] = load<Vec>(start[first + r] + column + j * LANES);
-    const float* w = weights;
-    for (int g = 0; g < layer.n_groups; g++) {
-      const float* a = in + (size_t)first * in_stride + g * layer.group_stride;
-      for (int i = 0; i < layer.group_size; i++, w += N * LANES) {
-        Vec v[N];
+    for (int j = 0; j < N; j++) sums[r][j] = load<Vec>(start[r] + column + j * LANES);
+  inputs([&](int at, int weight_row) __attribute__((always_inline)) {
+    const float* w = weights + (size_t)weight_row * N * LANES;
+    Vec v[N];
 #pragma GCC unroll 4
-        for (int j = 0; j < N; j++) v[j] = load<Vec>(w + j * LANES);
+    for (int j = 0; j < N; j++) v[j] = load<Vec>(w + j * LANES);
 #pragma GCC unroll 8
-        for (int r = 0; r < ROWS; r++) {
-          Vec x = splat<Vec>(a[r * in_stride + i]);
+    for (int r = 0; r < ROWS; r++) {
+      Vec x = splat<Vec>(in[r * in_stride + at]);
 #pragma GCC unroll 4
-          for (int j = 0; j < N; j++) sums[r][j] = fused(x, v[j], sums[r][j]);
-        }
-      }
+      for (int j = 0; j < N; j++) sums[r][j] = fused(x, v[j], sums[r][j]);
     }
+  });
 #pragma GCC unroll 8
-    for (int r = 0; r < ROWS; r++)
+  for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 4
-      for (int j = 0; j < N; j++)
-        store(out + (size_t)(first + r) * out_stride + column + j * LANES,
-              RELU ? max_of(sums[r][j], Vec{}) : sums[r][j]);
+    for (int j = 0; j < N; j++)
+      store(out + (size_t)r * out_stride + column + j * LANES, RELU ? max_of(sums[r][j], Vec{}) : sums[r][j]);
+}
+
+// All panels for n rows (a multiple of ROWS). inputs_of(group of rows) gives what calls back for every input.
+template <bool RELU, class InputsOf>
+static void run_panels(const Layer& layer, int n, const float* in, int in_stride, const float* const* start,
+                       float* out, int out_stride, InputsOf inputs_of) {
+  const int n_inputs = layer.n_groups * layer.group_size;
+  const float* weights = layer.weights;
+  for (int column = 0; column < layer.n_out;) {
+    const int left = (layer.n_out - column) / LANES, vectors = left < COLUMNS ? left : COLUMNS;
+    for (int row = 0; row < n; row += ROWS) {
+      const auto inputs = inputs_of(row / ROWS);
+      const float* a = in + (size_t)row * in_stride;
+      float* c = out + (size_t)row * out_stride;
+#if defined(LV_AVX512)
+      if (vectors == 4) run_panel<4, RELU>(inputs, a, in_stride, weights, start + row, column, c, out_stride);
+      if (vectors == 3) run_panel<3, RELU>(inputs, a, in_stride, weights, start + row, column, c, out_stride);
+#endif
+#if defined(LV_AVX512) || defined(LV_AVX2)
+      if (vectors == 2) run_panel<2, RELU>(inputs, a, in_stride, weights, start + row, column, c, out_stride);
+#endif
+      if (vectors == 1) run_panel<1, RELU>(inputs, a, in_stride, weights, start + row, column, c, out_stride);
+    }
+    weights += (size_t)vectors * LANES * n_inputs;
+    column += vectors * LANES;
   }
 }
 
@@ -70,29 +90,35 @@ static void run_panel(const Layer& layer, int n, const float* in, int in_stride,
 template <bool RELU>
 static void run_layer(const Layer& layer, int n, const float* in, int in_stride, const float* const* start, float* out,
                       int out_stride) {
-  const int n_inputs = layer.n_groups * layer.group_size;
-  const float* weights = layer.weights;
-  for (int column = 0; column < layer.n_out;) {
-    int vectors = (layer.n_out - column) / LANES;
-#if defined(LV_AVX512)
-    if (vectors >= 4) {
-      run_panel<4, RELU>(layer, n, in, in_stride, weights, start, column, out, out_stride);
-      vectors = 4;
-    } else if (vectors == 3) {
-      run_panel<3, RELU>(layer, n, in, in_stride, weights, start, column, out, out_stride);
-    } else
-#endif
-#if defined(LV_AVX512) || defined(LV_AVX2)
-        if (vectors >= 2) {
-      run_panel<2, RELU>(layer, n, in, in_stride, weights, start, column, out, out_stride);
-      vectors = 2;
-    } else
-#endif
-    {
-      run_panel<1, RELU>(layer, n, in, in_stride, weights, start, column, out, out_stride);
-      vectors = 1;
+  run_panels<RELU>(layer, n, in, in_stride, start, out, out_stride, [&](int) {
+    return [&layer](auto&& input) __attribute__((always_inline)) {
+      for (int g = 0; g < layer.n_groups; g++)
+        for (int i = 0; i < layer.group_size; i++) input(g * layer.group_stride + i, g * layer.group_size + i);
+    };
+  });
+}
+
+// Same for a layer of one group after a relu: inputs that are 0 in a whole group of rows are left out, which changes
+// no bit of the result. index: scratch [n / ROWS][in_stride + LANES]
+template <bool RELU>
+static void run_sparse_layer(const Layer& layer, int n, const float* in, int in_stride, const float* const* start,
+                             float* out, int out_stride, int32_t* index) {
+  int counts[64];
+  for (int row = 0; row < n; row += ROWS) {
+    int32_t* to = index + (size_t)row / ROWS * (in_stride + LANES);
+    int count = 0;
+    for (int i = 0; i < layer.group_size; i += LANES) {
+      Vec largest = load<Vec>(in + (size_t)row * in_stride + i);
+      for (int r = 1; r < ROWS; r++) largest = max_of(largest, load<Vec>(in + (size_t)(row + r) * in_stride + i));
+      count += append_set(to + count, i, bits_of(largest > 0.0f));
     }
-    weights += (size_t)vectors * LANES * n_inputs;
-    column += vectors * LANES;
+    counts[row / ROWS] = count;
   }
+  run_panels<RELU>(layer, n, in, in_stride, start, out, out_stride, [&](int group) {
+    const int32_t* from = index + (size_t)group * (in_stride + LANES);
+    const int count = counts[group];
+    return [from, count](auto&& input) __attribute__((always_inline)) {
+      for (int i = 0; i < count; i++) input(from[i], from[i]);
+    };
+  });
 }

@@ -18,12 +18,14 @@ struct Batch {
   int n_rows, n_lookups;
   float *products, *encoded, *hidden_1, *hidden_2;  // [BATCH][...]
   float* ray_hidden;                                // [TILE_RAYS][hidden_1]
+  float *ray_inputs, *angles, *cosines;             // of one ray
   const float* starts[BATCH];
   int ray[BATCH];
   float color_weight[BATCH], scale[BATCH];
   float p[3][MAX_LOOKUPS], lookup_weight[MAX_LOOKUPS];
   int lookup_row[MAX_LOOKUPS];
-  TapLanes *taps, *next_taps;
+  int32_t* active;  // inputs of the second layer that are not 0. [BATCH / ROWS][hidden_1 + LANES]
+  TapLanes* taps;
 
   Batch(const PackedField& packed, const float* ray_base)
       : packed(packed), lookup(choose_lookup(packed)), ray_base(ray_base), n_rows(0), n_lookups(0) {
@@ -32,31 +34,41 @@ struct Batch {
     hidden_1 = memory.take<float>((size_t)BATCH * packed.hidden_1);
     hidden_2 = memory.take<float>((size_t)BATCH * packed.hidden_2);
     ray_hidden = memory.take<float>((size_t)TILE_RAYS * packed.hidden_1);
+    ray_inputs = memory.take<float>(packed.n_ray_inputs + 3);
+    angles = memory.take<float>(packed.n_ray_inputs + LANES);
+    cosines = memory.take<float>(packed.n_ray_inputs + LANES);
+    active = memory.take<int32_t>((size_t)BATCH / ROWS * (packed.hidden_1 + LANES));
     taps = memory.take<TapLanes>(packed.n_tables);
-    next_taps = memory.take<TapLanes>(packed.n_tables);
   }
 };
 
 // What direction and its encoding add to the first layer, for one ray of the tile.
 static void prepare_ray(Batch& batch, int ray, const float d[3]) {
   const PackedField& packed = batch.packed;
-  const LvField& field = packed.field;
+  const int n_frequencies = packed.field.view_pe, n_angles = 3 * n_frequencies;
+  float* inputs = batch.ray_inputs;  // direction, sines, cosines
+  int n = 0;
+  if (n_frequencies >= 0)
+    for (; n < 3; n++) inputs[n] = d[n];
+  for (int i = 0; i < n_angles; i++) batch.angles[i] = d[i / n_frequencies] * (float)(1u << i % n_frequencies);
+  for (int i = 0; i < n_angles; i += LANES) {
+    Vec sine, cosine;
+    sincos_of(load<Vec>(batch.angles + i), sine, cosine);
+    store(batch.angles + i, sine);
+    store(batch.cosines + i, cosine);
+  }
+  for (int i = 0; i < n_angles; i++) inputs[n++] = batch.angles[i];
+  for (int i = 0; i < n_angles; i++) inputs[n++] = batch.cosines[i];
+  const float* weights = packed.ray_weights + (size_t)packed.field.latent_dim * packed.hidden_1;
   float* hidden = batch.ray_hidden + (size_t)ray * packed.hidden_1;
-  memcpy(hidden, batch.ray_base, packed.hidden_1 * sizeof(float));
-  if (field.view_pe < 0) return;
-  const float* weights = packed.ray_weights + (size_t)field.latent_dim * packed.hidden_1;
-  auto add = [&](float value) {
-    for (int j = 0; j < packed.hidden_1; j += LANES)
-      store(hidden + j, fused(splat<Vec>(value), load<Vec>(weights + j), load<Vec>(hidden + j)));
-    weights += packed.hidden_1;
-  };
-  for (int i = 0; i < 3; i++) add(d[i]);
-  for (int part = 0; part < 2; part++)
-    for (int i = 0; i < 3; i++)
-      for (int k = 0; k < field.view_pe; k++) add(part ? cosf(ldexpf(d[i], k)) : sinf(ldexpf(d[i], k)));
+  for (int j = 0; j < packed.hidden_1; j += LANES) {
+    Vec sum = load<Vec>(batch.ray_base + j);
+    for (int i = 0; i < n; i++) sum = fused(splat<Vec>(inputs[i]), load<Vec>(weights + i * packed.hidden_1 + j), sum);
+    store(hidden + j, sum);
+  }
 }
 
-// Features of the queued points, added to their rows. The next LANES points are located and prefetched meanwhile.
+// Features of the queued points, added to their rows.
 static void run_lookups(Batch& batch) {
   const PackedField& packed = batch.packed;
   for (int first = 0; first < batch.n_lookups; first += LANES) {
@@ -110,7 +122,8 @@ static void decode_rows(Batch& batch, int n, float (*rgb)[3]) {
   }
   run_layer<true>(packed.layer_1, padded, batch.encoded, packed.encoded, batch.starts, batch.hidden_1,
                   packed.hidden_1);
-  run_layer<true>(packed.layer_2, padded, batch.hidden_1, packed.hidden_1, bias_2, batch.hidden_2, packed.hidden_2);
+  run_sparse_layer<true>(packed.layer_2, padded, batch.hidden_1, packed.hidden_1, bias_2, batch.hidden_2,
+                         packed.hidden_2, batch.active);
   float logits[3 * BATCH + LANES];
   for (int r = 0; r < n; r++) {
     const float* hidden = batch.hidden_2 + (size_t)r * packed.hidden_2;

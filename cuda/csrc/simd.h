@@ -90,6 +90,31 @@ LV_HD uint32_t bits_of(IntVec mask) {
 #endif
 }
 
+// Appends first + i for every set bit i and returns their number; up to LANES numbers are overwritten behind them.
+LV_HD int append_set(int32_t* to, int first, uint32_t bits) {
+#if defined(LV_AVX512)
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i numbers = _mm512_add_epi32(lanes, _mm512_set1_epi32(first));
+  _mm512_storeu_si512(to, _mm512_maskz_compress_epi32((__mmask16)bits, numbers));
+  return __builtin_popcount(bits);
+#else
+  int n = 0;
+  for (; bits; bits &= bits - 1) to[n++] = first + __builtin_ctz(bits);
+  return n;
+#endif
+}
+
+// Appends the lanes whose bits are set; up to LANES numbers are overwritten behind them.
+LV_HD void append_lanes(float* to, Vec v, uint32_t bits) {
+#if defined(LV_AVX512)
+  _mm512_storeu_ps(to, _mm512_maskz_compress_ps((__mmask16)bits, (__m512)v));
+#else
+  float lanes[LANES];
+  store(lanes, v);
+  for (; bits; bits &= bits - 1) *to++ = lanes[__builtin_ctz(bits)];
+#endif
+}
+
 LV_HD Vec add_rn(Vec a, Vec b) { return a + b; }
 LV_HD Vec sub_rn(Vec a, Vec b) { return a - b; }
 LV_HD Vec mul_rn(Vec a, Vec b) { return a * b; }

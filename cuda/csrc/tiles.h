@@ -115,8 +115,8 @@ static uint32_t occupied_lanes(const LvMask& mask, float threshold, const Vec p[
   return kept;
 }
 
-// Places LANES samples from k on, and queues those that count. Returns their number.
-static int place_samples(const TileJob& job, const Ray& ray, int k, Pending& pending) {
+// Places LANES samples from k on, and queues those that count. Returns whether there were any.
+static bool place_samples(const TileJob& job, const Ray& ray, int k, Pending& pending) {
   const LvOptions& options = job.options;
   const LvField& field = job.packed.field;
   const Vec number = first_lanes() + (float)k;
@@ -135,25 +135,12 @@ static int place_samples(const TileJob& job, const Ray& ray, int k, Pending& pen
   }
   uint32_t kept = bits_of(inside);
   if (options.use_mask && kept) kept = occupied_lanes(field.mask, options.mask_threshold, p, kept);
-  if (!kept) return 0;
-  float ts[LANES], lengths[LANES], ps[3][LANES];
-  const bool all = kept == (1ull << LANES) - 1;
-  float* to = pending.t + pending.n;
-  store(all ? to : ts, t);
-  store(all ? pending.length + pending.n : lengths, sample_length(options, t, next));
-  for (int i = 0; i < 3; i++) store(all ? pending.p[i] + pending.n : ps[i], p[i]);
-  int first = pending.n;
-  if (all) {
-    pending.n += LANES;
-    return LANES;
-  }
-  for (uint32_t left = kept; left; left &= left - 1) {
-    int from = __builtin_ctz(left), at = pending.n++;
-    pending.t[at] = ts[from];
-    pending.length[at] = lengths[from];
-    for (int i = 0; i < 3; i++) pending.p[i][at] = ps[i][from];
-  }
-  return pending.n - first;
+  if (!kept) return false;
+  append_lanes(pending.t + pending.n, t, kept);
+  append_lanes(pending.length + pending.n, sample_length(options, t, next), kept);
+  for (int i = 0; i < 3; i++) append_lanes(pending.p[i] + pending.n, p[i], kept);
+  pending.n += __builtin_popcount(kept);
+  return true;
 }
 
 // First sample from k on that may count; whole empty bricks are jumped.

@@ -120,7 +120,7 @@ class Window:
         """Returns the number that the next event will have."""
         return len(self.events())
 
-    def wait(self, name: str, since: int = 0, seconds: float = 30, **fields: Any) -> Event:
+    def wait(self, name: str, /, since: int = 0, seconds: float = 30, **fields: Any) -> Event:
         """Waits for an event of this name with these fields and returns it."""
 
         def found() -> Event | None:
@@ -211,29 +211,36 @@ class Window:
 
     def resize(self, width: int, height: int) -> None:
         """Gives the window another size in pixels."""
-        self.xdotool("search", "--onlyvisible", "--pid", self.process.pid, "windowsize", width, height)
+        with self._x_window() as (_, window):
+            window.configure(width=width, height=height)
 
     def close(self, seconds: float = 5) -> int:
         """Asks the window to close, as its close button does, and returns the exit code."""
-        self._send_delete()
+        from Xlib import X
+        from Xlib.protocol.event import ClientMessage
+
+        with self._x_window() as (server, window):
+            protocols, delete = map(server.intern_atom, ("WM_PROTOCOLS", "WM_DELETE_WINDOW"))
+            data = (32, [delete, X.CurrentTime, 0, 0, 0])
+            window.send_event(ClientMessage(window=window, client_type=protocols, data=data))
         return self.process.wait(seconds)
 
-    def _send_delete(self) -> None:
+    @contextmanager
+    def _x_window(self) -> Iterator[tuple[Any, Any]]:
+        """Yields the connection to the X server and this process's window on it."""
         from Xlib import X
         from Xlib.display import Display
-        from Xlib.protocol.event import ClientMessage
 
         server = Display(self.display)
         try:
-            protocols, delete, owner = map(
-                server.intern_atom, ("WM_PROTOCOLS", "WM_DELETE_WINDOW", "_NET_WM_PID")
-            )
+            owner = server.intern_atom("_NET_WM_PID")
             for window in server.screen().root.query_tree().children:
                 pid = window.get_full_property(owner, X.AnyPropertyType)
                 if pid is not None and pid.value[0] == self.process.pid:
-                    data = (32, [delete, X.CurrentTime, 0, 0, 0])
-                    window.send_event(ClientMessage(window=window, client_type=protocols, data=data))
-            server.sync()
+                    yield server, window
+                    server.sync()
+                    return
+            raise RuntimeError("the viewer must have a window on the display, it has none")
         finally:
             server.close()
 

@@ -40,6 +40,7 @@ def open_by_path(window: Window, path: Path) -> None:
     window.key("ctrl+o")
     wait_for(lambda: window.events("key")[-1:] and window.events("key")[-1]["action"] == "open", "the dialog")
     window.xdotool("sleep", 0.3)
+    window.key("ctrl+a")
     window.type(str(path))
     window.key("Return")
 
@@ -104,6 +105,14 @@ def test_held_key_flies(window, key):
     window.wait_still(mark)
     assert window.events("command", mark)[0]["name"] == "SetNavigation"
     assert difference(before, window.picture()) > 0.1
+
+
+@pytest.mark.parametrize("key", ["equal", "minus", "KP_Add", "KP_Subtract"])
+def test_speed_key_changes_the_speed_once(window, key):
+    mark = window.mark()
+    window.key(key)
+    window.wait("command", mark, name="ChangeSpeed")
+    assert len(window.events("command", mark)) == 1
 
 
 def test_f_and_double_click_focus_the_point_under_the_cursor(window):
@@ -177,7 +186,8 @@ def test_tab_leaves_only_the_picture(window):
     window.key("Tab")
     window.wait("layout", mark)
     window.wait_still(mark, after="picture")
-    assert window.rect()[2:] == (960, 440)
+    assert window.rect()[2] == 960
+    assert window.rect()[3] > before[3]
     mark = window.mark()
     window.key("Tab")
     window.wait("layout", mark)

@@ -13,6 +13,8 @@ from ..units import Units, bytes_text, figures, nice_length
 from ..widgets import Pen, right_spacer
 from .panel import DockedPanel, Submit
 
+SHADE: Rgba = (12, 15, 18, 70)  # over the picture of the ground, so that lines stand out
+INK: Rgba = (255, 255, 255, 255)
 LEGEND_ROW, LEGEND_ROWS = 20, 2  # logical pixels
 
 
@@ -52,7 +54,9 @@ class BlocksPanel(DockedPanel):
         self._line = ui.label(
             "", -1, "value", "The selected block. Double-click in the plan flies to a block."
         )
-        self._layers = {name: dpg.add_draw_layer(parent=self.plan) for name in ("blocks", "view", "frame")}
+        self._layers = {
+            name: dpg.add_draw_layer(parent=self.plan) for name in ("ground", "blocks", "view", "frame")
+        }
         with dpg.item_handler_registry() as handlers:
             dpg.add_item_clicked_handler(dpg.mvMouseButton_Left, callback=self._clicked)
             dpg.add_item_double_clicked_handler(dpg.mvMouseButton_Left, callback=self._double_clicked)
@@ -97,7 +101,19 @@ class BlocksPanel(DockedPanel):
         share = sum(scene.present) / len(scene.present)
         dpg.set_value(self._memory, share)
         dpg.set_item_label(self._resident, f"{bytes_text(scene.n_bytes)} in memory")
+        self._draw_ground()
         self._draw_frame(scene)
+
+    def _draw_ground(self) -> None:
+        plan = self._plan
+        if plan is None:
+            return
+        pen = self._pen("ground")
+        pen.clear()
+        pen.plate(0, 0, plan.width, plan.height, self.look.color("plot"), 4)
+        texture, uv_max = self.host.plan_picture()
+        pen.picture(texture, plan.width, plan.height, uv_max)
+        pen.plate(0, 0, plan.width, plan.height, SHADE, 0)
 
     def _draw_blocks(self, state: ViewerState) -> None:
         scene, plan = state.scene, self._plan
@@ -105,7 +121,6 @@ class BlocksPanel(DockedPanel):
             return
         pen = self._pen("blocks")
         pen.clear()
-        pen.plate(0, 0, plan.width, plan.height, self.look.color("plot"), 4)
         gap = max(1, self.look.px(1))
         for block, present in enumerate(scene.present):
             x0, y0, x1, y1 = block_footprint(scene, block)
@@ -119,14 +134,14 @@ class BlocksPanel(DockedPanel):
             pen.frame(
                 *place,
                 self._accent(230 if strong else 120),
-                fill=self._accent(130 if strong else 50),
+                fill=self._accent(64 if strong else 24),
                 **corner,
             )
         if state.selected_block is not None:
             x0, y0, x1, y1 = block_footprint(scene, state.selected_block)
             (left, top), (right, bottom) = plan.to_plan(x0, y1), plan.to_plan(x1, y0)
             thick = {"thickness": 2 * self.look.scale, "rounding": self.look.px(2)}
-            pen.frame(left, top, right - left, bottom - top, self.look.color("text"), **thick)
+            pen.frame(left, top, right - left, bottom - top, INK, **thick)
 
     def _draw_view(self, state: ViewerState) -> None:
         scene, plan = state.scene, self._plan
@@ -136,12 +151,12 @@ class BlocksPanel(DockedPanel):
         pen.clear()
         outline = [_clipped(plan, plan.to_plan(*point)) for point in footprint_of_view(scene, state.pose)]
         eye = _clipped(plan, plan.to_plan(*state.pose.eye[:2]), self.look.px(9))
-        ink = self.look.color("text")
+        ink = INK
         pen.polygon(outline, (*ink[:3], 22))
         pen.polyline(outline, (*ink[:3], 220), 1.5, closed=True)
         for corner in outline[2:]:
             pen.line(eye, corner, (*ink[:3], 130))
-        pen.circle(eye, self.look.px(7), fill=ink, color=self.look.color("panel"))
+        pen.circle(eye, self.look.px(7), fill=ink, color=HUD_PLATE)
         pen.circle(eye, self.look.px(3), fill=self.look.color("accent_deep"))
 
     def _draw_frame(self, scene: SceneFacts) -> None:

@@ -83,7 +83,8 @@ class CameraPanel(DockedPanel):
                 (Navigation.FLY, "Fly", f"Look around ({keys_of(Action.NAVIGATION)}, or press W A S D)"),
             )
             self._navigation = ui.segmented(options, lambda value: self._submit(SetNavigation(value)))
-        hint = f"On top of what the height above ground gives. {keys_of(Action.FASTER)} and {keys_of(Action.SLOWER)}"
+        keys = f"{keys_of(Action.FASTER)}, {keys_of(Action.SLOWER)}"
+        hint = f"Factor on what the height above ground gives ({keys})"
         with ui.row("Speed", hint):
             self._speed: Slider = ui.slider(-SPEED_STEPS, SPEED_STEPS, _speed_text, self._set_speed)
 

@@ -35,6 +35,10 @@ class Panel(Protocol):
 class Host(Protocol):
     """What a panel may ask of the program beside commands on the state."""
 
+    def plan_picture(self) -> tuple[int, tuple[float, float]]:
+        """Returns the texture that holds the scene from above, and its lower right corner in it."""
+        ...
+
     def act(self, action: Action) -> None:
         """Does what a key of the table would do."""
         ...

@@ -8,7 +8,7 @@ import dearpygui.dearpygui as dpg
 
 from ..state import SceneFacts, ViewerState
 from ..theme import icon
-from ..units import Units, bytes_text, figures
+from ..units import Units, bytes_text, figures, grouped
 from .panel import DockedPanel, Submit
 
 LABEL = 80  # logical pixels
@@ -38,8 +38,10 @@ class ScenePanel(DockedPanel):
         """Makes the window; recent files stand below content and empty state alike."""
         super().build(submit)
         ui = self.widgets
-        with dpg.group(parent=self.window, show=False) as self._recent_group, ui.section("Recent"):
-            self._recent_list = dpg.add_group()
+        with dpg.group(parent=self.window, show=False) as self._recent_group:
+            dpg.add_spacer(height=self.look.px(8))
+            with ui.section("Recent"):
+                self._recent_list = dpg.add_group()
 
     def build_content(self, submit: Submit) -> None:
         """Makes name, facts and notices."""
@@ -100,7 +102,7 @@ def _facts(scene: SceneFacts) -> dict[str, str]:
     density, appearance = (sum(group) for group in scene.channels)
     levels = f"{scene.n_levels} level{'s' if scene.n_levels != 1 else ''}"
     grid = f"{levels}  ·  {density} + {appearance} ch" + ("  ·  NeRF" if scene.has_nerf else "")
-    looks = f"{scene.n_codes} codes" if scene.n_codes else "One fixed look"
+    looks = f"{grouped(scene.n_codes, 0)} codes" if scene.n_codes else "One fixed look"
     if scene.styles:
         looks += f"  ·  {len(scene.styles)} named"
     metric = f"1 unit = {figures(scene.metres_per_unit)} m" if scene.metres_per_unit else "Scene units"
