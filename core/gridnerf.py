@@ -132,11 +132,14 @@ class GridNeRF:
         return self._density_feature(self.density_products(points))
 
     def sigma(self, points: Tensor) -> Tensor:
-        """Returns density, 1 / scene unit. [n]"""
+        """Returns density, 1 / scene unit; 0 in a block that is absent. [n]"""
         sigma = self._activate(self.density_feature(points))
-        if self.zero_sigma_outside:
+        if self.zero_sigma_outside or None in self.blocks:
             block, _ = self.layout.locate(self._normalize(points))
-            sigma = torch.where((block >= 0) & (block < self.layout.n_blocks), sigma, torch.zeros_like(sigma))
+            outside = (block < 0) | (block >= self.layout.n_blocks)
+            absent = torch.tensor([held is None for held in self.blocks], device=points.device)
+            void = torch.where(outside, self.zero_sigma_outside, absent[block.clamp(0, len(absent) - 1)])
+            sigma = torch.where(void, torch.zeros_like(sigma), sigma)
         return sigma
 
     def appearance_feature(self, points: Tensor) -> Tensor:

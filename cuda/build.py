@@ -27,8 +27,8 @@ SOURCES = Path(__file__).resolve().parent / "csrc"
 LIBRARY = "liblv.so"
 CHECKSUM = "liblv.sha256"
 COMPILERS = ("c++", "g++", "clang++")
-# No -ffast-math, not even for linking: it would flush denormals in the whole process. -ffp-contract=off because a
-# fused multiply-add moves samples across the faces of the bounding box.
+# No -ffast-math, not even for linking: it would flush denormals in the whole process. -ffp-contract=off:
+# a fused multiply-add moves samples across the faces of the bounding box.
 FLAGS = [
     "-std=c++17",
     "-O3",

@@ -15,8 +15,17 @@ DIRECTION_AXES = ((0, 1, 2), (0, 2, 1), (1, 2, 0))
 EMPTY, MIXED, FULL = 0, 1, 2  # cells of the mask by how many of their vertices are set
 FULL_PASSES_BELOW = 1.0 - 1e-4  # below this threshold a sample in a full cell needs no test
 
-CHUNK = 2048  # points read at once on a CPU, so that what is read stays in its cache
+LOOKUP_CHUNK = 16384  # points read at once on a CPU, so that what is read stays in its cache
 Texels = tuple[Tensor, Tensor, Tensor, int]  # first index, two weights, step to the second
+
+
+def in_chunks(function: Callable[..., Tensor], size: int, *inputs: Tensor) -> Tensor:
+    """Applies a function to rows of its inputs: `size` of them at a time on a CPU, all at once elsewhere."""
+    n = len(inputs[0])
+    if inputs[0].device.type != "cpu" or n <= size:
+        return function(*inputs)
+    starts = range(0, n, size)
+    return torch.cat([function(*(x[start : start + size] for x in inputs)) for start in starts])
 
 
 class Lookup:
@@ -51,18 +60,11 @@ class Lookup:
 
     def raw_density(self, points: Tensor) -> Tensor:
         """Returns the density feature before relu and activation. [n]"""
-        return self.in_chunks(self._raw_density, points)
+        return in_chunks(self._raw_density, LOOKUP_CHUNK, points)
 
     def appearance_feature(self, points: Tensor) -> Tensor:
         """Returns the decoder's input feature. [n, feature_dim]"""
-        return self.in_chunks(lambda part: self.appearance_products(part) @ self.basis.T, points)
-
-    def in_chunks(self, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-        """Applies a function to rows of its inputs: a cache full at a time on a CPU, all at once elsewhere."""
-        n = len(inputs[0])
-        if self.device.type != "cpu" or n <= CHUNK:
-            return function(*inputs)
-        return torch.cat([function(*parts) for parts in zip(*(x.split(CHUNK) for x in inputs), strict=True)])
+        return in_chunks(lambda part: self.appearance_products(part) @ self.basis.T, LOOKUP_CHUNK, points)
 
     def density_feature(self, points: Tensor) -> Tensor:
         """Returns the value that the activation turns into density. [n]"""
@@ -96,7 +98,7 @@ class Lookup:
         in_mask = ((at >= -1) & (at < size)).all(dim=-1)
         cell = (at.clamp(min=-1.0).floor().to(torch.int64) + 1).minimum(size)
         state = self._cell_states(mask)[cell[:, 2], cell[:, 1], cell[:, 0]]
-        occupied = in_mask & (state != EMPTY)
+        occupied: Tensor = in_mask & (state != EMPTY)
         unsure = occupied if threshold >= FULL_PASSES_BELOW else occupied & (state == MIXED)
         index = unsure.nonzero().squeeze(-1)
         if len(index):
@@ -106,7 +108,7 @@ class Lookup:
         return occupied
 
     def locate(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns each point's block number, out of range where it has none [n], and its place inside [n, 3]."""
+        """Returns each point's block number, out of range if it has none [n], and its place inside [n, 3]."""
         normalized = (points - self.low) * (2.0 / (self.high - self.low)) - 1
         columns, rows = self.tables.division
         if columns * rows == 1:

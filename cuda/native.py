@@ -69,7 +69,7 @@ class Library:
         buffers: FrameBuffers,
         control: RenderControl,
     ) -> bool:
-        """Renders a view with threads; the interpreter runs on meanwhile. Returns False if it was cancelled."""
+        """Renders a view with threads while the interpreter runs on. Returns False if it was cancelled."""
         prepared = self.prepare(tables)
         packed = PackedOptions(tables, options)
         return bool(

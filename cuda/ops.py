@@ -122,7 +122,7 @@ def decode(
 
 
 def backend_status(device: torch.device | str = "cpu") -> BackendStatus:
-    """Returns which code renders tables on `device`; builds the native kernels if that has not been tried yet."""
+    """Returns which code renders tables on `device`; builds the native kernels if that was not tried yet."""
     device = torch.device(device)
     if device.type != "cpu":
         return BackendStatus("torch", f"torch on {device}")
@@ -189,15 +189,15 @@ def _library_for(tables: FieldTables, backend: str) -> native.Library | None:
 
 
 def check_tables(tables: FieldTables) -> None:
-    """Raises ValueError unless the tables are what FieldTables promises; the verdict is kept in their cache."""
+    """Raises ValueError unless the tables are as FieldTables promises; the verdict is kept in their cache."""
     if "checked" in tables.cache:
         return
     n_blocks = tables.division[0] * tables.division[1]
     held = [block for block in tables.blocks if block is not None]
     if len(tables.blocks) != n_blocks or not held:
         raise ValueError(
-            f"blocks must hold {n_blocks} blocks for division {tables.division} and at least one that is there, "
-            f"got {len(tables.blocks)} with {len(held)} there"
+            f"blocks must be {n_blocks} for division {tables.division}, at least one of them present, "
+            f"got {len(tables.blocks)} with {len(held)} present"
         )
     if tables.n_directions not in (1, 3):
         raise ValueError(f"n_directions must be 1 or 3, got {tables.n_directions}")
@@ -293,8 +293,8 @@ def _check_control(control: RenderControl, view: View) -> None:
     fitting = RenderControl(view.width, view.height, control.order)
     if (control.columns, control.rows) != (fitting.columns, fitting.rows):
         raise ValueError(
-            f"control must have {fitting.columns} x {fitting.rows} tiles for {view.width} x {view.height} pixels, "
-            f"got {control.columns} x {control.rows}"
+            f"control must have {fitting.columns} x {fitting.rows} tiles for {view.width} x {view.height} "
+            f"pixels, got {control.columns} x {control.rows}"
         )
     order = control.order
     if len(order) and not (int(order.min()) >= 0 and int(order.max()) < control.columns * control.rows):

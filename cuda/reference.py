@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .lookup import Lookup
+from .lookup import Lookup, in_chunks
 from .tables import (
     TILE,
     DecoderWeights,
@@ -27,6 +27,7 @@ from .tables import (
 )
 
 CHUNK_TILES = 64  # tiles rendered at once; cancelling waits for them
+DECODER_CHUNK = 2048  # features decoded at once on a CPU
 CLUSTER_WEIGHT = 0.3  # clustered: weight that the samples of one decoder evaluation hold together
 NERF_CHUNK = 65536  # points that go through the NeRF branch at once
 
@@ -96,37 +97,45 @@ class Decoder:
         self.layers = [
             (weight.to(device), None if bias is None else bias.to(device)) for weight, bias in weights.layers
         ]
-        parts = [weights.basis.shape[0], weights.latent_dim]
-        parts.append(3 if weights.view_pe > -1 else 0)
-        parts.append(2 * weights.basis.shape[0] * max(weights.feature_pe, 0))
-        parts.append(6 * max(weights.view_pe, 0))
-        feature, latent, direction, feature_pe, direction_pe = torch.split(self.layers[0][0], parts, dim=1)
-        self.per_sample = torch.cat([feature, feature_pe], dim=1)
+        n, n_frequencies = weights.basis.shape[0], max(weights.feature_pe, 0)
+        widths = [n, weights.latent_dim, 3 if weights.view_pe > -1 else 0]
+        widths += [2 * n * n_frequencies, 6 * max(weights.view_pe, 0)]
+        feature, latent, direction, pe, direction_pe = torch.split(self.layers[0][0], widths, dim=1)
+        # [hidden, sine or cosine, dimension, frequency] -> the order of `_encode_by_frequency`
+        by_frequency = pe.reshape(len(pe), 2, n, n_frequencies).permute(0, 3, 1, 2).flatten(1)
+        self.per_sample = torch.cat([feature, by_frequency], dim=1)
         self.per_ray = torch.cat([latent, direction, direction_pe], dim=1)
 
     def ray_inputs(self, directions: Tensor, latent: Tensor | None) -> Tensor:
         """Returns the first layer's share of direction, latent and bias. [n, 3] -> [n, hidden]"""
-        inputs = []
+        inputs = [directions.new_empty(len(directions), 0)]
         if self.weights.latent_dim and latent is not None:
             inputs.append(latent.to(directions.device).expand(len(directions), -1))
         if self.weights.view_pe > -1:
             inputs.append(directions)
         if self.weights.view_pe > 0:
             inputs.append(encode(directions, self.weights.view_pe))
-        bias = self.layers[0][1]
-        if not inputs:
-            hidden = directions.new_zeros(len(directions), len(self.per_ray))
-            return hidden if bias is None else hidden + bias
-        return F.linear(torch.cat(inputs, dim=-1), self.per_ray, bias)
+        return F.linear(torch.cat(inputs, dim=-1), self.per_ray, self.layers[0][1])
 
     def colors(self, features: Tensor, per_ray: Tensor) -> Tensor:
         """Returns colours [n, 3]; per_ray: `ray_inputs` of each feature's ray. [n, hidden]"""
-        inputs = features
-        if self.weights.feature_pe > 0:
-            inputs = torch.cat([features, encode(features, self.weights.feature_pe)], dim=-1)
+        inputs = _encode_by_frequency(features, self.weights.feature_pe)
         hidden = torch.relu_(torch.addmm(per_ray, inputs, self.per_sample.T))
         hidden = torch.relu_(F.linear(hidden, *self.layers[1]))
         return torch.sigmoid(F.linear(hidden, *self.layers[2]))
+
+
+def _encode_by_frequency(values: Tensor, n_frequencies: int) -> Tensor:
+    """Returns values, then sine and cosine of values * 2^k for each k; odd k come from the double angle."""
+    parts = [values]
+    for k in range(n_frequencies):
+        if k % 2:
+            sine, cosine = parts[-2], parts[-1]
+            parts += [2 * sine * cosine, 1 - 2 * sine * sine]
+        else:
+            angle = values * 2.0**k
+            parts += [torch.sin(angle), torch.cos(angle)]
+    return torch.cat(parts, dim=-1) if n_frequencies > 0 else values
 
 
 def encode(values: Tensor, n_frequencies: int) -> Tensor:
@@ -273,7 +282,9 @@ def _shade(
         features, weight, ray = _merge(features, weight, ray, options.quality)
     decoder = Decoder(lookup.tables.decoder, lookup.device)
     per_ray = decoder.ray_inputs(rays.directions, options.latent)
-    rgb = lookup.in_chunks(lambda feature, index: decoder.colors(feature, per_ray[index]), features, ray)
+    rgb = in_chunks(
+        lambda feature, index: decoder.colors(feature, per_ray[index]), DECODER_CHUNK, features, ray
+    )
     return colors.index_add_(0, ray, weight[:, None] * rgb)
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from .conftest import shared_folder
 
 from landmark_viewer.core.camera import Camera
 from landmark_viewer.core.checkpoint.landmark import open_checkpoint
@@ -21,6 +20,8 @@ from landmark_viewer.core.reference import render_rays
 from landmark_viewer.core.render import Backend, Frame, Renderer, RenderSettings, options_for
 from landmark_viewer.core.settings import ModelSettings, Precision, Sampling
 from landmark_viewer.cuda import ops
+
+from .conftest import shared_folder
 
 REFERENCE_STRIDE = (
     5  # the reference renders every fifth ray: it is slow, and its error does not depend on where

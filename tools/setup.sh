@@ -76,3 +76,4 @@ install_python_packages() {
 install_system_packages
 require_python
 install_python_packages
+.venv/bin/python -m landmark_viewer.cuda.build

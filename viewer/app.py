@@ -23,6 +23,7 @@ from .theme import Look
 DONE, NO_DISPLAY, INTERRUPTED = 0, 2, 130
 SCALE_RANGE = 0.5, 4.0
 SMALLEST = 640, 400  # logical pixels
+TITLE_BAR = 40  # logical pixels that a window of unstated size leaves for what the window manager adds
 
 log = logging.getLogger(__name__)
 
@@ -58,30 +59,29 @@ def run(
     try:
         if path is not None:
             session.open(path, overrides)
-        with _interrupts(session) as interrupted:
-            _show(session, events, facts, _window_size(size, remembered, facts), scale, remembered)
+        look = Look(_scale(scale, facts), theme is Theme.LIGHT)
+        dpg.create_context()
+        try:
+            with _interrupts(session) as interrupted:
+                _show(session, events, look, _window_size(size, remembered, facts, look.scale), remembered)
+        finally:
+            dpg.destroy_context()
         session.close()
         events.write("closed", seconds=round(since_start(), 3))
         return INTERRUPTED if interrupted else DONE
     finally:
         session.close()
         events.close()
-        dpg.destroy_context()
 
 
 def _show(
     session: Session,
     events: EventLog,
-    facts: glfw.DisplayFacts,
+    look: Look,
     size: tuple[int, int],
-    scale: float | None,
     remembered: recent.Remembered,
 ) -> None:
-    look = Look(
-        min(max(scale or facts.scale, SCALE_RANGE[0]), SCALE_RANGE[1]), session.state.theme is Theme.LIGHT
-    )
     layout = Layout(look.scale)
-    dpg.create_context()
     dpg.configure_app(
         docking=True,
         docking_space=True,
@@ -90,7 +90,7 @@ def _show(
         auto_save_init_file=False,
         manual_callback_management=True,
     )
-    place = {"x_pos": remembered.x or 0, "y_pos": remembered.y or 0}
+    place = dict(zip(("x_pos", "y_pos"), _place(size, remembered, glfw.probe().work_area), strict=True))
     smallest = {"min_width": SMALLEST[0], "min_height": SMALLEST[1]}
     color = look.color("base")
     dpg.create_viewport(
@@ -99,7 +99,7 @@ def _show(
     look.load_fonts()
     look.build_themes()
     display, plan_display = Display(), Display()
-    window = MainWindow(look, layout, display, plan_display, session, events)
+    window = MainWindow(look, layout, display, plan_display, session, events, remembered.folder)
     window.build()
     dpg.setup_dearpygui()
     dpg.show_viewport()
@@ -109,24 +109,48 @@ def _show(
     plan_display.start()
     events.write("window", seconds=round(since_start(), 3))
     window.run(glfw.Window())
-    layout.save()
+    if not session.state.interface_hidden:
+        layout.save()
     _remember(session, remembered)
 
 
+def _scale(asked: float | None, facts: glfw.DisplayFacts) -> float:
+    """Returns the scale of text and sizes: as asked, else as the screen says."""
+    return min(max(asked or facts.scale, SCALE_RANGE[0]), SCALE_RANGE[1])
+
+
 def _window_size(
-    asked: tuple[int, int] | None, remembered: recent.Remembered, facts: glfw.DisplayFacts
+    asked: tuple[int, int] | None, remembered: recent.Remembered, facts: glfw.DisplayFacts, scale: float
 ) -> tuple[int, int]:
+    """Returns the size of the window in pixels: as asked, else as last time, at most the screen."""
     if asked is not None:
         return asked
     width, height = remembered.width, remembered.height
-    if min(facts.work_area) > 0:
-        width, height = min(width, facts.work_area[0]), min(height, facts.work_area[1])
+    first = recent.Remembered()
+    if (width, height) == (first.width, first.height):
+        width, height = round(width * scale), round(height * scale)
+    _, _, most_width, most_height = facts.work_area
+    if most_width and most_height:
+        width, height = min(width, most_width), min(height, most_height - round(TITLE_BAR * scale))
     return width, height
+
+
+def _place(
+    size: tuple[int, int], remembered: recent.Remembered, area: tuple[int, int, int, int]
+) -> tuple[int, int]:
+    """Returns where the window begins: as last time if that is on the screen, else in the middle."""
+    left, top, width, height = area
+    if remembered.x is not None and remembered.y is not None:
+        across, down = remembered.x - left, remembered.y - top
+        if 0 <= across <= width - size[0] and 0 <= down <= height - size[1]:
+            return remembered.x, remembered.y
+    return left + max(width - size[0], 0) // 2, top + max(height - size[1], 0) // 2
 
 
 def _remember(session: Session, remembered: recent.Remembered) -> None:
     scene = session.state.scene
-    size = {"width": dpg.get_viewport_width(), "height": dpg.get_viewport_height()}
+    x, y = (int(side) for side in dpg.get_viewport_pos())
+    size = {"width": dpg.get_viewport_width(), "height": dpg.get_viewport_height(), "x": x, "y": y}
     folder = scene.path.parent if scene else remembered.folder
     recent.save(
         replace(remembered, recent=session.state.recent, theme=session.state.theme, folder=folder, **size)

@@ -28,12 +28,15 @@ ABOUT = (
 class Dialogs:
     """Makes the dialogs on first use and keeps track of which is open."""
 
-    def __init__(self, widgets: Widgets, open_path: Callable[[Path], None]) -> None:
+    def __init__(
+        self, widgets: Widgets, open_path: Callable[[Path], None], folder: Path | None = None
+    ) -> None:
+        """`open_path` is called with what was chosen; `folder` is where browsing starts."""
         self.widgets = widgets
         self.look = widgets.look
         self._open_path = open_path
         self._open_window = self._browser = self._help = self._about = 0
-        self._folder = Path.home()
+        self._folder = folder or Path.home()
         self._help_shown = False
 
     @property
@@ -50,9 +53,8 @@ class Dialogs:
                 dpg.configure_item(window, show=False)
         return was_open
 
-    def ask_for_scene(self, recent: tuple[Path, ...], folder: Path | None) -> None:
+    def ask_for_scene(self, recent: tuple[Path, ...]) -> None:
         """Asks which scene to open."""
-        self._folder = folder or self._folder
         if not self._open_window:
             self._build_open()
         dpg.delete_item(self._recent, children_only=True)
@@ -63,6 +65,7 @@ class Dialogs:
             )
         dpg.pop_container_stack()
         self._present(self._open_window, OPEN_SIZE)
+        dpg.set_value(self._path, "")
         dpg.focus_item(self._path)
 
     def show(self, state: ViewerState, submit: Submit) -> None:

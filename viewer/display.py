@@ -179,13 +179,14 @@ class RawTexture:
     def upload(self, image: np.ndarray) -> None:
         """Writes an image, uint8 [height, width, 4]."""
         height, width = image.shape[:2]
-        if height >= self._pixels.shape[0] or width >= self._pixels.shape[1]:
-            self._grow(height, width)
-        np.divide(image, np.float32(255), out=self._pixels[:height, :width])
-        # One more row and column, so that linear filtering at the border meets the picture's own colour.
-        self._pixels[height, :width] = self._pixels[height - 1, :width]
-        self._pixels[:height, width] = self._pixels[:height, width - 1]
-        rows, columns = self._pixels.shape[:2]
+        if height + 2 > self._pixels.shape[0] or width + 2 > self._pixels.shape[1]:
+            self._grow(height + 2, width + 2)
+        pixels = self._pixels
+        np.divide(image, np.float32(255), out=pixels[:height, :width])
+        # A border of the picture's own colours for linear filtering; left and above it lies the far end.
+        pixels[height, :width], pixels[-1, :width] = pixels[height - 1, :width], pixels[0, :width]
+        pixels[:, width], pixels[:, -1] = pixels[:, width - 1], pixels[:, 0]
+        rows, columns = pixels.shape[:2]
         self.uv_max = (width / columns, height / rows)
 
     def _grow(self, height: int, width: int) -> None:

@@ -34,7 +34,12 @@ class DisplayFacts:
     error: str | None = None
     renderer: str = ""  # OpenGL's name of the device that draws the window
     scale: float = 1.0  # pixels per logical pixel
-    work_area: tuple[int, int] = (0, 0)  # pixels of the screen not taken by panels; 0: unknown
+    work_area: tuple[int, int, int, int] = (
+        0,
+        0,
+        0,
+        0,
+    )  # left, top, width, height of the free screen; 0: unknown
 
 
 @functools.cache
@@ -110,7 +115,7 @@ def _probe_window(lib: Any) -> DisplayFacts:
         at = [ctypes.cast(ctypes.addressof(area) + 4 * i, ctypes.POINTER(ctypes.c_int)) for i in range(4)]
         lib.glfwGetMonitorWorkarea(monitor, *at)
     lib.glfwDestroyWindow(window)
-    return DisplayFacts(None, renderer.decode(errors="replace"), float(scale.value), (area[2], area[3]))
+    return DisplayFacts(None, renderer.decode(errors="replace"), float(scale.value), tuple(area))
 
 
 def _last_error(lib: Any) -> str:

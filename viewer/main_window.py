@@ -17,7 +17,7 @@ from .display import Display
 from .events import EventLog, since_start
 from .layout import WINDOW, Layout
 from .menu import MenuBar, Program
-from .pace import Pace
+from .pace import LONGEST_WAIT, Pace
 from .panels import PANELS, StatusBar
 from .pointer import LEFT, MIDDLE, RIGHT, Pointer
 from .session import Session
@@ -50,7 +50,9 @@ class MainWindow:
         plan_display: Display,
         session: Session,
         events: EventLog,
+        folder: Path | None = None,
     ) -> None:
+        """Wires the parts; `folder` is where the open dialog starts."""
         self._look, self._layout, self._display = look, layout, display
         self._session, self._events = session, events
         self._widgets = Widgets(look)
@@ -62,7 +64,7 @@ class MainWindow:
         self._status = StatusBar(self._widgets, self)
         program = Program(self._quit, self._reset_layout, self._show_about)
         self._menu = MenuBar(self._widgets, self, program)
-        self._dialogs = Dialogs(self._widgets, self.open_path)
+        self._dialogs = Dialogs(self._widgets, self.open_path, folder)
         self._dropped: list[Path] = []
         self._keys_down: set[str] = set()
         self._modifiers: dict[str, float] = {}  # when each was pressed that was not released yet
@@ -117,7 +119,10 @@ class MainWindow:
             self._session.ask(self._viewport.size, now)
             self._take_picture()
             self._take_dropped()
-            if self._pace.due(now) and not self._glfw.is_minimised:
+            if self._glfw.is_minimised:
+                self._glfw.wait(min(max(self._session.next_time(now) - now, FLY_PAUSE), LONGEST_WAIT))
+                self._pace.touch(since_start())
+            elif self._pace.due(now):
                 self._draw()
             else:
                 self._wait(now, flying)
@@ -396,8 +401,7 @@ class MainWindow:
         self.submit(self._pointer.focus(at))
 
     def _ask_for_scene(self) -> None:
-        scene = self._session.state.scene
-        self._dialogs.ask_for_scene(self._session.state.recent, scene.path.parent if scene else None)
+        self._dialogs.ask_for_scene(self._session.state.recent)
 
     def _show_about(self) -> None:
         self._dialogs.show_about(self._session.state.status.backend)
@@ -422,12 +426,15 @@ class MainWindow:
         self._pace.touch(since_start(), 4)
 
     def _report_layout(self, event: str, **fields: Any) -> None:
-        """Writes where things are, so that a test can click them."""
+        """Writes where things are on the screen, so that a test can click them."""
         rects = {"viewport": self._viewport.rect}
         for name, tag in WINDOW.items():
             rects[f"window {name}"] = (*dpg.get_item_pos(tag), *dpg.get_item_rect_size(tag))
         for name, item in self._viewport.tool_items.items():
             rects[name] = (*dpg.get_item_rect_min(item), *dpg.get_item_rect_size(item))
-        rects = {name: [int(side) for side in rect] for name, rect in rects.items()}
+        x, y = dpg.get_viewport_pos()
+        rects = {
+            name: [int(left + x), int(top + y), int(width), int(height)]
+            for name, (left, top, width, height) in rects.items()
+        }
         self._events.write(event, rects=rects, scale=self._look.scale, **fields)
-

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..core.camera import Camera
-from .state import MAX_FOV, MIN_FOV, Navigation, Pose
+from .state import MAX_FOV, MIN_FOV, Navigation, Pose, ViewerState
 
 ORBIT_TURN = math.pi  # radians for a drag over the height of the picture
 LOOK_TURN = 2.0  # fields of view for a drag over the height of the picture
@@ -118,6 +118,20 @@ def fly_speed(
     """
     base = min(max(SPEED_PER_HEIGHT * height, SLOWEST * size), FASTEST * size)
     return base * factor * (BOOST if fast else 1.0) / (BOOST if slow else 1.0)
+
+
+def flying_speed(state: ViewerState, fast: bool = False, slow: bool = False) -> float:
+    """Returns the speed at which a state flies, scene units per second; 0 without a scene."""
+    if state.scene is None:
+        return 0.0
+    (x0, y0, _), (x1, y1, _) = state.scene.aabb
+    return fly_speed(above_ground(state), max(x1 - x0, y1 - y0), state.speed, fast, slow)
+
+
+def above_ground(state: ViewerState) -> float:
+    """Returns how high the camera is above the ground, scene units; until it is known, above the pivot."""
+    ground = state.status.ground
+    return abs(state.pose.eye[2] - (float(state.pose.pivot[2]) if ground is None else ground))
 
 
 def focus(pose: Pose, point: Sequence[float] | np.ndarray, distance: float | None = None) -> Pose:

@@ -219,18 +219,9 @@ class Session:
             self.submit(SetNavigation(Navigation.FLY))
         dt = min(now - self._flown, LONGEST_STEP) if self._flown else 1 / 60
         self._flown = now
-        pose = navigation.fly(self.shown.pose, axes, dt, self.flying_speed(fast, slow))
+        pose = navigation.fly(self.shown.pose, axes, dt, navigation.flying_speed(self.state, fast, slow))
         self.submit(SetPose(pose, self.keys.running("fly", now), "Fly"))
         return True
-
-    def flying_speed(self, fast: bool = False, slow: bool = False) -> float:
-        """Returns the speed of flight in scene units per second."""
-        scene = self.state.scene
-        if scene is None:
-            return 0.0
-        (x0, y0, _), (x1, y1, _) = scene.aabb
-        height = abs(self.state.pose.eye[2] - self._ground)
-        return navigation.fly_speed(height, max(x1 - x0, y1 - y0), self.state.speed, fast, slow)
 
     def ask(self, size: tuple[int, int], now: float) -> None:
         """Asks for the picture of the present state, for a viewport in pixels."""
@@ -254,7 +245,7 @@ class Session:
         self._drawing += DRAWING_WEIGHT * (seconds - self._drawing)
 
     def _render_fps(self) -> float:
-        """Returns the frame rate that rendering alone must keep, so that rendering and drawing keep the user's."""
+        """Returns the frame rate that rendering must keep, so that with drawing the user's is kept."""
         target = 1 / self.state.render.target_fps
         left = max(target - self._drawing, RENDER_SHARE * target)
         return 1 / round(left, 3)
@@ -283,6 +274,7 @@ class Session:
             width=width,
             height=height,
             backend=self._loaded.backend,
+            ground=self._ground,
         )
         self.submit(SetStatus(status))
         if picture.finished and self._wants_picture_saved:

@@ -146,6 +146,7 @@ class RenderStatus:
     fps: float = 0.0  # pictures shown per second while moving
     width: int = 0  # of the picture shown, pixels
     height: int = 0  # of the picture shown, pixels
+    ground: float | None = None  # height of the ground in the picture, scene units; None: not known yet
     backend: str = ""  # "native, 2 threads", "torch (no compiler found)"
 
 

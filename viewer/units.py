@@ -64,6 +64,10 @@ class Units:
         """Writes a length given in scene units with three to four figures."""
         return self.with_symbol(figures(value * self.factor))
 
+    def speed(self, value: float) -> str:
+        """Writes a speed given in scene units per second."""
+        return f"{figures(value * self.factor)} {self.symbol}/s"
+
     def with_symbol(self, words: str) -> str:
         """Appends the unit, if there is one."""
         return f"{words} {self.symbol}".strip()

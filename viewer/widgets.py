@@ -23,11 +23,12 @@ class Slider:
     readout: int
     form: Callable[[float], str]
 
-    def show(self, value: float) -> None:
-        """Sets slider and text, unless the user holds the slider."""
+    def show(self, value: float, words: str | None = None) -> None:
+        """Sets slider and text, the slider only unless the user holds it."""
         if not dpg.is_item_active(self.item):
             dpg.set_value(self.item, value)
-            dpg.set_item_label(self.readout, self.form(value))
+        if (words := self.form(value) if words is None else words) != dpg.get_item_label(self.readout):
+            dpg.set_item_label(self.readout, words)
 
 
 @dataclass
@@ -65,6 +66,10 @@ class Widgets:
     def takes_keys(self, item: int) -> int:
         """Registers an input whose typing must not reach the viewport."""
         self._inputs.append(item)
+        # ImGui takes in one queued key a frame: a callback per edit makes the main loop draw the next frames.
+        with dpg.item_handler_registry() as handlers:
+            dpg.add_item_edited_handler(callback=lambda: None)
+        dpg.bind_item_handler_registry(item, handlers)
         return item
 
     def styled(

@@ -35,25 +35,24 @@ def window(xdisplay, tmp_path) -> Iterator[Window]:
         yield opened
 
 
-def open_by_path(window: Window, path: Path) -> None:
-    """Opens a file through the open dialog."""
+def open_by_name(window: Window, name: str) -> None:
+    """Opens a file or folder in the window's working folder through the open dialog."""
     window.key("ctrl+o")
     wait_for(lambda: window.events("key")[-1:] and window.events("key")[-1]["action"] == "open", "the dialog")
     window.xdotool("sleep", 0.3)
     window.key("ctrl+a")
-    window.type(str(path))
+    window.type(name)
     window.key("Return")
 
 
-def copied_demo(folder: Path, name: str) -> Path:
-    """Returns the scene file of a copy of the demo under another name."""
+def copy_demo(folder: Path, name: str) -> None:
+    """Copies the demo scene into a new folder and gives it another name."""
     source = demo_scene_path()
     shutil.copytree(source.parent, folder)
     scene = folder / source.name
     text = scene.read_text(encoding="utf-8")
     lines = [f"name: {name}" if line.startswith("name:") else line for line in text.splitlines()]
     scene.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return scene
 
 
 def test_window_opens_with_an_exact_picture_of_the_demo(window):
@@ -212,11 +211,10 @@ def test_screenshot_saves_the_exact_picture(window):
         assert picture.size == window.rect()[2:]
 
 
-def test_bad_file_is_a_sentence_and_the_window_lives_on(window, tmp_path):
-    broken = tmp_path / "broken.th"
-    broken.write_bytes(b"no checkpoint")
+def test_bad_file_is_a_sentence_and_the_window_lives_on(window):
+    (window.folder / "broken.th").write_bytes(b"no checkpoint")
     before, mark = window.picture(), window.mark()
-    open_by_path(window, broken)
+    open_by_name(window, "broken.th")
     error = window.wait("error", mark)
     assert "broken.th" in error["text"]
     wait_for(lambda: difference(before, window.picture()) > 0.005, "the message")
@@ -229,19 +227,20 @@ def test_bad_file_is_a_sentence_and_the_window_lives_on(window, tmp_path):
 
 
 def test_window_that_starts_with_a_bad_file_says_so_and_lives_on(xdisplay, tmp_path):
-    broken = tmp_path / "broken.th"
-    broken.write_bytes(b"no checkpoint")
-    with Window(xdisplay, tmp_path / "run", str(broken), "--size", SIZE) as window:
+    (tmp_path / "broken.th").write_bytes(b"no checkpoint")
+    copy_demo(tmp_path / "good", "Good")
+    with Window(xdisplay, tmp_path, "broken.th", "--size", SIZE) as window:
         window.wait("ready")
         window.wait("error")
-        open_by_path(window, demo_scene_path())
+        open_by_name(window, "good")
         assert window.wait_still(after="first_picture")["finished"]
         assert window.close() == 0
 
 
-def test_second_scene_replaces_the_first(window, tmp_path):
+def test_second_scene_replaces_the_first(window):
+    copy_demo(window.folder / "other", "Elsewhere")
     mark = window.mark()
-    open_by_path(window, copied_demo(tmp_path / "other", "Elsewhere"))
+    open_by_name(window, "other")
     window.wait("scene_opened", mark, name="Elsewhere")
     picture = window.wait_still(mark, after="first_picture")
     assert picture["finished"]
@@ -249,10 +248,11 @@ def test_second_scene_replaces_the_first(window, tmp_path):
 
 
 def test_opening_scenes_again_and_again_leaks_nothing(window):
+    copy_demo(window.folder / "again", "Again")
     memory = []
     for _ in range(SCENES_OPENED):
         mark = window.mark()
-        open_by_path(window, demo_scene_path())
+        open_by_name(window, "again")
         window.wait_still(mark, after="first_picture")
         memory.append(window.memory())
     assert memory[-1] - memory[1] < MEMORY_SLACK, [round(held / 1e6) for held in memory]
@@ -289,9 +289,10 @@ def test_termination_is_an_interruption(window):
 
 
 def test_window_without_a_scene_offers_to_open_one(xdisplay, tmp_path):
+    copy_demo(tmp_path / "good", "Good")
     with Window(xdisplay, tmp_path, "--size", SIZE) as window:
         window.wait("ready")
-        open_by_path(window, demo_scene_path())
+        open_by_name(window, "good")
         assert window.wait_still(after="first_picture")["finished"]
 
 

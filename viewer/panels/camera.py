@@ -8,6 +8,7 @@ from dataclasses import replace
 import dearpygui.dearpygui as dpg
 
 from ..commands import SetFov, SetNavigation, SetPose, SetSpeed
+from ..navigation import flying_speed
 from ..shortcuts import Action, keys_of
 from ..state import MAX_FOV, MIN_FOV, Navigation, Pose, SceneFacts, ViewerState
 from ..theme import icon
@@ -49,7 +50,7 @@ class CameraPanel(DockedPanel):
             self._scene = state.scene
             self._adopt_units()
         self._navigation.show(state.navigation)
-        self._speed.show(math.log2(state.speed))
+        self._speed.show(math.log2(state.speed), self._units.speed(flying_speed(state)))
         if state.pose == self._pose:
             return
         pose = self._pose = state.pose

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
 import dearpygui.dearpygui as dpg
 
 from ...cuda.tables import Quality
@@ -40,6 +43,7 @@ Clustered: neighbouring samples share a colour
 Fast: one colour for each ray"""
 FLOORS = {1.0: "Full resolution", 0.5: "½ of the window", 0.25: "¼ of the window", 0.125: "⅛ of the window"}
 RESOLUTIONS = {1.0: "Window", 0.75: "¾ of the window", 0.5: "½ of the window", 0.25: "¼ of the window"}
+Key = TypeVar("Key")
 SCENE_BACKGROUND, OWN_BACKGROUND = "As in the scene", "Own colour"
 BACKGROUNDS = {SCENE_BACKGROUND: None, "Black": (0.0, 0.0, 0.0), "White": (1.0, 1.0, 1.0)}
 NO_STYLE = "Not named"
@@ -150,7 +154,7 @@ class RenderPanel(DockedPanel):
                 RESOLUTIONS.values(), lambda words: submit(SetResolution(_key(RESOLUTIONS, words)))
             )
 
-    def _combo(self, items: object, changed: object) -> int:
+    def _combo(self, items: Iterable[str], changed: Callable[[str], None]) -> int:
         return dpg.add_combo(list(items), width=-1, callback=lambda _sender, words: changed(words))
 
     def _adopt_styles(self) -> None:
@@ -189,5 +193,6 @@ class RenderPanel(DockedPanel):
         self._submit(SetBackground((red, green, blue), self.host.gesture("background")))
 
 
-def _key(words: dict, text: str) -> object:
+def _key(words: Mapping[Key, str], text: str) -> Key:
+    """Returns what a text of a combo stands for."""
     return next(key for key, value in words.items() if value == text)

@@ -8,24 +8,27 @@ from pathlib import Path
 import dearpygui.dearpygui as dpg
 
 from ..layout import WINDOW
+from ..navigation import above_ground, flying_speed
 from ..state import ViewerState
 from ..theme import icon
 from ..units import Units, bytes_text, grouped, heading_text, quality_text
-from ..widgets import Widgets, right_spacer
+from ..widgets import Widgets
 from .panel import Host, Submit
 from .stats import resident_bytes
 
-# Key and value widths in logical pixels; the last two leave a small window.
-FIELDS = (
-    ("E", 20, 92),
-    ("N", 20, 100),
-    ("H", 20, 76),
-    ("Heading", 54, 60),
-    ("Pitch", 38, 60),
-    ("Speed", 46, 64),
-)
-RIGHT = 64 + 196 + 8 + 56 + 64 + 92
-SMALL_WIDTH = 1400
+# Names with the widths of name and value, logical pixels.
+FIELDS = {
+    "E": (20, 92),
+    "N": (20, 100),
+    "H": (20, 76),
+    "Heading": (54, 60),
+    "Pitch": (38, 52),
+    "Above ground": (92, 72),
+    "Speed": (46, 72),
+}
+LEAVING = ("Pitch", "Speed", "Above ground", "Heading", "H", "N", "E")  # in this order where room is short
+GAP = 4  # logical pixels between two fields
+RIGHT = 64 + 164 + 8 + 56 + 64 + 92 + 7 * GAP + 24  # what stands at the right, with all gaps and padding
 
 
 class StatusBar:
@@ -37,7 +40,8 @@ class StatusBar:
         self.widgets = widgets
         self.look = widgets.look
         self.window = WINDOW[self.title]
-        self._texts: dict[str, str] = {}
+        self._texts: dict[int, str] = {}
+        self._width = 0.0
         self._total = _physical_memory()
 
     def build(self, submit: Submit) -> None:
@@ -48,18 +52,16 @@ class StatusBar:
         ) as window:
             ui.styled(window, "status")
             self._ready = ui.label("Ready", 400, "label", None, "small")
-            with dpg.group(horizontal=True, horizontal_spacing=px(4), show=False) as self._bar:
+            with dpg.group(horizontal=True, horizontal_spacing=px(GAP), show=False) as self._bar:
                 self._keys, self._values, self._groups = {}, {}, {}
-                for name, key_width, width in FIELDS:
+                for name, (key_width, width) in FIELDS.items():
                     with dpg.group(horizontal=True, horizontal_spacing=0) as self._groups[name]:
                         self._keys[name] = ui.label(name, key_width, "label", None, "small")
                         self._values[name] = ui.label("", width, "value", None, "small")
-                used = sum(key + width + 4 for _, key, width in FIELDS) + RIGHT + 7 * 4 + 24
-                self._wide = right_spacer(ui, used)
-                self._narrow_by = px(sum(FIELDS[-1][1:]) + 4)
+                self._gap = dpg.add_spacer(width=1)
                 self._rate = ui.label("", 64, "right", "Pictures per second while moving", "small")
                 self._quality = ui.label(
-                    "", 196, "right_value", "Quality shown; refines to exact at rest", "small"
+                    "", 164, "right_value", "Quality shown; refines to exact at rest", "small"
                 )
                 dpg.add_spacer(width=px(8))
                 ui.label("Memory", 56, "label", None, "small")
@@ -90,17 +92,21 @@ class StatusBar:
             )
         self._set(self._values["Heading"], heading_text(state.pose.yaw))
         self._set(self._values["Pitch"], f"{math.degrees(state.pose.pitch):.1f}°")
-        self._set(
-            self._values["Speed"], f"× {state.speed:.2f}" if state.speed < 9.995 else f"× {state.speed:.0f}"
-        )
+        self._set(self._values["Above ground"], units.length(above_ground(state)))
+        self._set(self._values["Speed"], units.speed(flying_speed(state)))
         self._show_activity(state)
 
     def fit(self) -> None:
         """Stretches the gap between left and right to the width of the window."""
-        width = dpg.get_viewport_client_width()
-        small = width / self.look.scale < SMALL_WIDTH
-        dpg.configure_item(self._groups["Speed"], show=not small)
-        self._wide(width + (self._narrow_by if small else 0))
+        width = dpg.get_viewport_client_width() / self.look.scale
+        if width == self._width:
+            return
+        self._width = width
+        shown = fields_that_fit(width - RIGHT)
+        for name, group in self._groups.items():
+            dpg.configure_item(group, show=name in shown)
+        left = sum(sum(FIELDS[name]) + GAP for name in shown)
+        dpg.configure_item(self._gap, width=max(self.look.px(width - RIGHT - left), 1))
 
     def _show_activity(self, state: ViewerState) -> None:
         status = state.status
@@ -115,9 +121,19 @@ class StatusBar:
         self._set(self._memory, f"{bytes_text(used)} / {self._total / 1e9:.0f} GB")
 
     def _set(self, item: int, words: str) -> None:
-        if self._texts.get(str(item)) != words:
-            self._texts[str(item)] = words
+        if self._texts.get(item) != words:
+            self._texts[item] = words
             dpg.set_item_label(item, words)
+
+
+def fields_that_fit(room: float) -> list[str]:
+    """Returns the names of the fields that have room, logical pixels, in their order."""
+    shown = list(FIELDS)
+    for name in LEAVING:
+        if sum(sum(FIELDS[each]) + GAP for each in shown) <= room:
+            break
+        shown.remove(name)
+    return shown
 
 
 def _physical_memory() -> int:

@@ -1,0 +1,187 @@
+"""Building, caching and loading the host library."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from landmark_viewer.core.rays import view_of
+from landmark_viewer.core.render import RenderSettings, options_for
+from landmark_viewer.core.settings import Precision
+from landmark_viewer.cuda import build, native, ops
+from landmark_viewer.cuda.tables import FrameBuffers, Quality, RenderControl
+
+from .small_fields import SHAPES, camera, make_field
+
+TINY_SOURCE = 'extern "C" int answer() { return 42; }\n'
+
+
+@pytest.fixture
+def compiler() -> str:
+    try:
+        return build.find_compiler()
+    except build.BuildError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: str) -> Path:
+    """Sources that compile in no time, and an empty cache."""
+    sources = tmp_path / "csrc"
+    sources.mkdir()
+    (sources / "host.cpp").write_text(TINY_SOURCE)
+    monkeypatch.setattr(build, "SOURCES", sources)
+    monkeypatch.setenv("LANDMARK_VIEWER_CACHE", str(tmp_path / "cache"))
+    return sources
+
+
+@pytest.fixture
+def fresh_ops(monkeypatch: pytest.MonkeyPatch) -> ops._Native:
+    """The door as in a process that has not rendered yet."""
+    holder = ops._Native()
+    monkeypatch.setattr(ops, "_native", holder)
+    return holder
+
+
+def test_a_second_build_compiles_nothing(tiny: Path) -> None:
+    first = build.build()
+    stamp = first.stat().st_mtime_ns
+    assert build.build() == first
+    assert first.stat().st_mtime_ns == stamp
+    assert first.is_relative_to(tiny.parent / "cache" / "kernels")
+
+
+def test_source_level_and_compiler_decide_the_place(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {build.build(build.BASELINE)}
+    if build.cpu_level() != build.BASELINE:
+        places.add(build.build("x86-64-v3"))
+    (tiny / "extra.h").write_text("// more\n")
+    places.add(build.build(build.BASELINE))
+    monkeypatch.setattr(build.abi, "ABI", 999)
+    places.add(build.build(build.BASELINE))
+    assert len(places) == (4 if build.cpu_level() != build.BASELINE else 3)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "replaced", "checksum gone"])
+def test_a_broken_entry_is_rebuilt(tiny: Path, damage: str) -> None:
+    library = build.build()
+    content = library.read_bytes()
+    if damage == "truncated":
+        library.write_bytes(content[: len(content) // 2])
+    elif damage == "replaced":
+        library.write_bytes(b"not a library")
+    else:
+        (library.parent / build.CHECKSUM).unlink()
+    assert build.build().read_bytes()[:4] == content[:4]
+    assert build._is_whole(library.parent)
+    assert len(library.read_bytes()) == len(content)
+
+
+def test_nothing_is_left_beside_the_library(tiny: Path) -> None:
+    library = build.build()
+    assert sorted(path.name for path in library.parent.iterdir()) == ["liblv.sha256", "liblv.so", "lock"]
+
+
+def test_two_processes_build_once_without_harm(tiny: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from landmark_viewer.cuda import build;"
+        "build.SOURCES = Path(sys.argv[1]); print(build.build())"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, str(tiny)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    answers = {process.communicate(timeout=120)[0] for process in started}
+    assert [process.returncode for process in started] == [0, 0]
+    assert len(answers) == 1
+    assert build._is_whole(Path(answers.pop().strip()).parent)
+
+
+def test_no_compiler_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch, fresh_ops: ops._Native) -> None:
+    monkeypatch.setattr(build.shutil, "which", lambda name: None)
+    status = ops.backend_status()
+    assert status == ops.BackendStatus("torch", "no C++ compiler found (c++, g++ or clang++)")
+
+
+def test_a_compile_error_is_said_with_its_first_line(tiny: Path, fresh_ops: ops._Native) -> None:
+    (tiny / "host.cpp").write_text("int broken(\n")
+    status = ops.backend_status()
+    assert status.name == "torch"
+    assert "failed: " in status.detail
+    assert "error" in status.detail
+    assert "\n" not in status.detail
+
+
+def test_an_unusable_cache_is_said(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, fresh_ops: ops._Native
+) -> None:
+    blocked = tiny.parent / "file"
+    blocked.write_text("in the way")
+    monkeypatch.setenv("LANDMARK_VIEWER_CACHE", str(blocked))
+    status = ops.backend_status()
+    assert status.name == "torch"
+    assert status.detail.startswith(f"the kernel cache {blocked}")
+
+
+def test_a_library_with_other_entry_points_is_not_used(tiny: Path, fresh_ops: ops._Native) -> None:
+    status = ops.backend_status()
+    assert status.name == "torch"
+    assert status.detail.startswith("the native kernels cannot be loaded: ")
+
+
+def test_the_environment_switches_the_native_code_off(
+    monkeypatch: pytest.MonkeyPatch, fresh_ops: ops._Native
+) -> None:
+    monkeypatch.setenv("LANDMARK_VIEWER_NATIVE", "0")
+    reason = "LANDMARK_VIEWER_NATIVE=0 switches the native kernels off"
+    assert ops.backend_status() == ops.BackendStatus("torch", reason)
+    model = make_field(SHAPES["plain"])
+    options, view = options_for(model, RenderSettings()), view_of(camera(8, 8))
+    tables, buffers = model.tables(Precision.FULL), FrameBuffers.empty(8, 8)
+    assert ops.render(tables, view, options, buffers)
+    with pytest.raises(RuntimeError, match="the native kernels were asked for, but LANDMARK_VIEWER_NATIVE=0"):
+        ops.render(tables, view, options, buffers, backend="native")
+
+
+@pytest.mark.parametrize("level", [build.BASELINE, *build.LEVELS])
+def test_every_processor_level_renders_the_same_picture(level: str, compiler: str) -> None:
+    if level != build.BASELINE and level not in _levels_here():
+        pytest.skip(f"this processor is not {level}")
+    library = native.Library(build.build(level))
+    for name in ("channels of the real ones", "softplus", "sparse mask"):
+        model = make_field(SHAPES[name])
+        for precision in (Precision.FULL, Precision.HALF):
+            for quality in Quality:
+                options = options_for(model, RenderSettings(quality=quality))
+                view, tables = view_of(camera(33, 20)), model.tables(precision)
+                got, wanted = FrameBuffers.empty(33, 20), FrameBuffers.empty(33, 20)
+                assert library.render(tables, view, options, got, RenderControl(33, 20))
+                assert ops.render(tables, view, options, wanted)
+                beyond = ((got.rgb - wanted.rgb).abs() > 2e-5).float().mean()
+                assert beyond < (2e-3 if quality is Quality.EXACT else 2e-2)
+
+
+def test_loading_the_library_keeps_denormals(compiler: str) -> None:
+    """A library linked with -ffast-math would flush them to 0 in the whole process."""
+    ops.backend_status()
+    assert np.float32(1e-38) * np.float32(0.01) > 0
+    assert (torch.tensor(1e-38) * 0.01).item() > 0
+
+
+def test_main_names_the_library_or_the_reason(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert build.main() == 0
+    assert capsys.readouterr().out.strip().endswith("liblv.so")
+    (tiny / "host.cpp").write_text("int broken(\n")
+    assert build.main() == 0
+    assert capsys.readouterr().out.startswith("no native kernels: ")
+
+
+def _levels_here() -> list[str]:
+    best = build.cpu_level()
+    levels = list(build.LEVELS)
+    return levels[levels.index(best) :] if best in levels else []

@@ -1,0 +1,135 @@
+"""Every panel is built and shown in every state; Dear PyGui makes widgets without a window or display."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("dearpygui.dearpygui", exc_type=ImportError)
+
+import dearpygui.dearpygui as dpg
+
+from landmark_viewer.viewer.menu import MenuBar, Program
+from landmark_viewer.viewer.panels import PANELS, StatusBar
+from landmark_viewer.viewer.panels.status import FIELDS, fields_that_fit
+from landmark_viewer.viewer.state import Mode, RenderStatus, Theme, ViewerState
+from landmark_viewer.viewer.theme import DARK, LIGHT, TOKEN_NAMES, Look, icon
+from landmark_viewer.viewer.widgets import Widgets
+
+
+class FakeHost:
+    """Takes what panels ask for."""
+
+    def __getattr__(self, name):
+        return lambda *_: (0, (1.0, 1.0)) if name == "plan_picture" else ""
+
+
+@pytest.fixture
+def widgets():
+    dpg.create_context()
+    look = Look(1.5)
+    look.build_themes()
+    yield Widgets(look)
+    dpg.destroy_context()
+
+
+@pytest.fixture
+def states(scene_facts):
+    """States that a panel must be able to show, one after another."""
+    empty = ViewerState()
+    opened = ViewerState(scene=scene_facts, recent=(Path("city.yaml"), Path("old/scene.yaml")))
+    metric = replace(scene_facts, epsg=26915, notices=("sampling is assumed to be box",))
+    single = replace(
+        scene_facts, division=(1, 1), present=(True,), n_codes=0, styles=(), metres_per_unit=None
+    )
+    shown = RenderStatus(finished=True, progress=1.0, frame_ms=34.0, width=64, height=48, ground=0.1)
+    return [
+        empty,
+        opened,
+        replace(opened, status=replace(shown, moving=True, fps=12.0, finished=False), code=3),
+        replace(
+            opened, status=shown, render=replace(opened.render, mode=Mode.DEPTH, background=(0.1, 0.2, 0.3))
+        ),
+        replace(opened, scene=metric, selected_block=1, show_block_borders=True, theme=Theme.LIGHT),
+        replace(opened, scene=single, opening="other.yaml"),
+        empty,
+    ]
+
+
+@pytest.mark.parametrize("panel", [*PANELS, StatusBar], ids=lambda panel: panel.title)
+def test_every_panel_shows_every_state(panel, widgets, states):
+    made = panel(widgets, FakeHost())
+    made.build(lambda command: None)
+    for state in states:
+        made.show(state)
+
+
+def test_titles_are_unique():
+    titles = [panel.title for panel in PANELS]
+    assert len(set(titles)) == len(titles)
+
+
+def test_the_menu_enables_what_can_be_done(widgets, states):
+    program = Program(lambda: None, lambda: None, lambda: None)
+    menu = MenuBar(widgets, FakeHost(), program)
+    menu.build(lambda command: None)
+    menu.show(states[0], "", "")
+    assert not dpg.is_item_enabled(menu.items["Home"])
+    assert not dpg.is_item_enabled(menu.items["Undo"])
+    menu.show(states[1], "Orbit", "")
+    assert dpg.is_item_enabled(menu.items["Home"])
+    assert dpg.get_item_label(menu.items["Undo"]) == "Undo: orbit"
+
+
+def test_a_slider_keeps_its_text_beside_it(widgets):
+    with dpg.window():
+        slider = widgets.slider(0, 10, "{:.1f} fps".format, lambda value: None)
+    slider.show(4.0)
+    assert dpg.get_item_label(slider.readout) == "4.0 fps"
+    slider.show(4.0, "four")
+    assert dpg.get_item_label(slider.readout) == "four"
+
+
+def test_a_choice_marks_one_button_at_a_time(widgets):
+    with dpg.window():
+        choice = widgets.segmented([("a", "A", ""), ("b", "B", "")], lambda value: None)
+    for value in ("a", "b", "a"):
+        choice.show(value)
+        marked = [
+            key for key, item in choice.items.items() if dpg.get_item_theme(item) == widgets.look.themes["on"]
+        ]
+        assert marked == [value]
+
+
+def test_fields_leave_the_status_bar_in_their_order():
+    assert fields_that_fit(10_000) == list(FIELDS)
+    assert "Pitch" not in fields_that_fit(600)
+    assert "E" in fields_that_fit(600)
+    assert fields_that_fit(0) == []
+
+
+def test_switching_the_theme_changes_every_colour_that_follows_it(widgets):
+    look = widgets.look
+    assert look.color("panel") == (0x16, 0x19, 0x1D, 255)
+    look.light = True
+    assert look.color("panel") == (0xF5, 0xF6, 0xF8, 255)
+    assert look.color("accent@90")[3] == 90
+    assert look.color("text", 7)[3] == 7
+
+
+def test_both_themes_have_every_token():
+    for name in TOKEN_NAMES:
+        for tokens in (DARK, LIGHT):
+            assert getattr(tokens, name).startswith("#")
+
+
+def test_every_size_follows_the_scale():
+    assert Look(1.5).px(24) == 36
+    assert Look(1.0).px(24) == 24
+
+
+def test_labels_hold_icon_and_text():
+    assert icon("folder", "Open").endswith("Open")
+    assert len(icon("folder")) == 1
