@@ -34,8 +34,8 @@ pytest: .venv/ready-test ## the tests alone; ARGS="-k camera" picks some
 	$(BIN)/pytest $(ARGS)
 
 bench: .venv/ready-test ## prints the speed of every renderer and of the window
-	$(BIN)/python tests/bench/render_bench.py $(ARGS)
-	$(BIN)/python tests/bench/gui_bench.py $(ARGS)
+	$(BIN)/python -m tests.bench.render_bench $(ARGS)
+	$(BIN)/python -m tests.bench.gui_bench $(ARGS)
 
 gpu-check: .venv/ready-test ## the renderer on a CUDA device against the CPU
 	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("gpu-check: torch finds no CUDA device \

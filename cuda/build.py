@@ -27,11 +27,11 @@ SOURCES = Path(__file__).resolve().parent / "csrc"
 LIBRARY = "liblv.so"
 CHECKSUM = "liblv.sha256"
 COMPILERS = ("c++", "g++", "clang++")
-# No -ffast-math, not even for linking: it would flush denormals in the whole process. -ffp-contract=off:
-# a fused multiply-add moves samples across the faces of the bounding box.
+# -O2: -O3 takes half as long again to compile, for 2 %. No -ffast-math, not even for linking: it would flush
+# denormals in the whole process. -ffp-contract=off: a fused multiply-add moves samples across the box's faces.
 FLAGS = [
     "-std=c++17",
-    "-O3",
+    "-O2",
     "-ffp-contract=off",
     "-fno-math-errno",
     "-fno-trapping-math",

@@ -16,6 +16,7 @@ from PIL import Image
 from .conftest import ROOT
 
 FOLDERS = ("viewer", "core", "cuda", "scenes")
+NOT_PACKAGED = "window.png"  # the picture in the README
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-qq"]
 
 
@@ -24,7 +25,9 @@ def wheel(tmp_path_factory) -> Path:
     """A wheel built from a copy of the sources: setuptools writes beside them, and keeps what was deleted."""
     copy = tmp_path_factory.mktemp("checkout")
     for folder in FOLDERS:
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", NOT_PACKAGED)
+        )
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     command = [*PIP, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", "dist", "."]

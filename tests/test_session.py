@@ -122,6 +122,23 @@ def test_moving_shows_coarse_pictures_and_rest_the_exact_one(session):
     assert session.picture.scale == 1.0
 
 
+def test_where_both_need_the_processor_rendering_waits_for_the_drawing(session):
+    open_city(session)
+    session._takes_turns = True
+    asked = []
+    session._worker.submit = asked.append
+    pose = session.state.pose
+    for yaw in (0.1, 0.2, 0.3):
+        session.submit(SetPose(replace(pose, yaw=yaw)))
+        session.ask(SIZE, since_start())
+    assert len(asked) == 1
+    session.note_drawing(0.01)
+    session.ask(SIZE, since_start())
+    assert [request.camera for request in asked] == [
+        replace(pose, yaw=yaw).camera(*SIZE) for yaw in (0.1, 0.3)
+    ]
+
+
 def test_home_glides_there_and_a_move_stops_the_glide(session):
     open_city(session)
     home = session.state.pose

@@ -55,7 +55,7 @@ def run(
     remembered = recent.load()
     theme = Theme.LIGHT if light else remembered.theme
     state = ViewerState(recent=remembered.recent, theme=theme)
-    session = Session(state, events, glfw.wake)
+    session = Session(state, events, glfw.wake, takes_turns=facts.is_software)
     try:
         if path is not None:
             session.open(path, overrides)
@@ -135,9 +135,7 @@ def _window_size(
     return width, height
 
 
-def _place(
-    size: tuple[int, int], remembered: recent.Remembered, area: tuple[int, int, int, int]
-) -> tuple[int, int]:
+def _place(size: tuple[int, int], remembered: recent.Remembered, area: tuple[int, ...]) -> tuple[int, int]:
     """Returns where the window begins: as last time if that is on the screen, else in the middle."""
     left, top, width, height = area
     if remembered.x is not None and remembered.y is not None:

@@ -34,12 +34,12 @@ class DisplayFacts:
     error: str | None = None
     renderer: str = ""  # OpenGL's name of the device that draws the window
     scale: float = 1.0  # pixels per logical pixel
-    work_area: tuple[int, int, int, int] = (
-        0,
-        0,
-        0,
-        0,
-    )  # left, top, width, height of the free screen; 0: unknown
+    work_area: tuple[int, ...] = (0, 0, 0, 0)  # left, top, width, height of the free screen; 0: unknown
+
+    @property
+    def is_software(self) -> bool:
+        """Whether the processor draws the window, not a graphics device."""
+        return any(name in self.renderer.lower() for name in ("llvmpipe", "softpipe", "swrast"))
 
 
 @functools.cache

@@ -150,7 +150,7 @@ class MainWindow:
         self._show()
         dpg.render_dearpygui_frame()
         now = since_start()
-        if self._picture_pending is not None and self._picture_pending.moving:
+        if self._picture_pending is not None:
             self._session.note_drawing(now - began)
         self._pace.drew(now)
         self._drawn += 1

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.errors import InputError
+from ..core.kernels import build_ahead
 from ..cuda.tables import Quality
 from .plan import plan_camera
 from .state import Mode, Pose, SceneFacts
@@ -34,8 +35,13 @@ class Loaded:
     renderer: Renderer
     background: tuple[float, float, float]  # behind the scene, as its files say
     files: tuple[Path, ...]  # of the checkpoint
-    backend: str  # which code renders, and why
     plan: np.ndarray  # the scene from above, for the plan map; uint8 [height, width, 4]
+
+    @property
+    def backend(self) -> str:
+        """Which code renders at present, and why."""
+        status = self.renderer.backend_status
+        return f"{status.name}, {status.detail}" if status.detail else status.name
 
 
 @dataclass(frozen=True)
@@ -100,16 +106,15 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
     Raises:
         InputError: Something in the files cannot be used.
     """
+    build_ahead()  # beside the import of torch, which takes as long
     from ..core.render import Renderer
     from ..scenes.load import open_scene
 
     scene = open_scene(path, overrides)
     renderer = Renderer(scene.model, scene.spec.model.precision)
-    status = renderer.backend_status
-    backend = f"{status.name}, {status.detail}" if status.detail else status.name
     facts = facts_of(scene, renderer)
     files = tuple(scene.opened.files)
-    return Loaded(facts, renderer, scene.background, files, backend, _plan_picture(facts, scene, renderer))
+    return Loaded(facts, renderer, scene.background, files, _plan_picture(facts, scene, renderer))
 
 
 def _plan_picture(facts: SceneFacts, scene: Scene, renderer: Renderer) -> np.ndarray:

@@ -46,6 +46,7 @@ INFO_SECONDS = 6.0  # that a message stays which is no error
 RATE_SECONDS = 1.0  # over which pictures per second are counted
 GROUND_SECONDS = 0.5  # between two estimates of the height of the ground
 LONGEST_STEP = 0.1  # seconds of flight in one step, however late the loop is
+LONGEST_TURN = 0.5  # seconds after which a picture that does not come is no longer waited for
 DRAWING_WEIGHT = 0.1  # of the newest drawing in the smoothed time
 RENDER_SHARE = 0.5  # of the time of a picture that rendering gets at least, however slow drawing is
 BLOCK_FILL = 1.3  # height of the view over the side of the block that it shows
@@ -57,8 +58,22 @@ log = logging.getLogger(__name__)
 class Session:
     """Everything that happens between input and picture. Used from the main thread only."""
 
-    def __init__(self, state: ViewerState, events: EventLog, wake: Callable[[], None]) -> None:
-        """`wake` must make the main loop look here again; other threads call it."""
+    def __init__(
+        self,
+        state: ViewerState,
+        events: EventLog,
+        wake: Callable[[], None],
+        takes_turns: bool = False,
+    ) -> None:
+        """Makes a session without a scene.
+
+        Args:
+            state: What the window shows first.
+            events: Where everything is logged.
+            wake: Makes the main loop look here again; other threads call it.
+            takes_turns: Rendering waits while the window is drawn. Where both need the same processor, a
+                picture is on screen sooner that way.
+        """
         self.state = state
         self.history = History()
         self.keys = GestureKeys()
@@ -83,6 +98,8 @@ class Session:
         self._wants_picture_saved = False
         self._saved: deque[ShowMessage] = deque()
         self._has_worked = True  # since it last came to rest
+        self._takes_turns = takes_turns
+        self._awaited_since = -math.inf  # when the moving picture was asked for that is still to come
         self._drawing = 0.0  # smoothed seconds that the window takes to draw a picture
         self._flown = 0.0  # when the last step of a flight was taken, 0: not flying
 
@@ -177,7 +194,7 @@ class Session:
             self._worker.set_renderer(loaded.renderer)
         self._loaded, self.picture, self._request, self._glide = loaded, None, None, None
         self._times.clear()
-        self._moved = self._ground_time = -math.inf
+        self._moved = self._ground_time = self._awaited_since = -math.inf
         self._ground = float(loaded.facts.home.pivot[2])
         self.submit(SceneOpened(loaded.facts))
         self.submit(SetStatus(RenderStatus(backend=loaded.backend)))
@@ -198,6 +215,7 @@ class Session:
             self.submit(self._saved.popleft())
         if self._worker is not None and (failure := self._worker.take_failure()):
             self._events.write("error", text=failure)
+            self._awaited_since = -math.inf
             self.submit(ShowMessage(failure, "error"))
         if self._glide is not None:
             self._moved = now
@@ -236,13 +254,20 @@ class Session:
         moving = now - self._moved < SETTLE
         request = request_for(self.shown, *size, moving, self._input_time)
         request = replace(request, background=self.background, target_fps=self._render_fps())
-        if not request.is_same(self._request):
-            self._request = request
-            self._worker.submit(request)
+        if request.is_same(self._request):
+            return
+        if moving and self._takes_turns:
+            if now - self._awaited_since < LONGEST_TURN:
+                return
+            self._awaited_since = now
+        self._request = request
+        self._worker.submit(request)
 
     def note_drawing(self, seconds: float) -> None:
-        """Takes in how long the window took to draw a moving picture."""
-        self._drawing += DRAWING_WEIGHT * (seconds - self._drawing)
+        """The window drew a new picture: the time of a moving one counts against its frame rate."""
+        self._awaited_since = -math.inf
+        if self.picture is not None and self.picture.moving:
+            self._drawing += DRAWING_WEIGHT * (seconds - self._drawing)
 
     def _render_fps(self) -> float:
         """Returns the frame rate that rendering must keep, so that with drawing the user's is kept."""

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -17,14 +15,12 @@ from pathlib import Path
 from landmark_viewer.viewer.events import latencies
 
 from ..gui.driver import Window, virtual_display, wait_for
+from .results import machine, write_section
 
 VIEWPORT = (640, 360)  # pixels
 WINDOW = (1280, 640)  # pixels, before the viewport is measured
-ORBITS = 4  # drags, each in both directions
 STEPS = 60  # of a drag
-STILL_SECONDS = 10.0
-RESULTS = Path(__file__).parent / "RESULTS.md"
-BEGIN, END = "<!-- window: begin -->", "<!-- window: end -->"
+THOROUGH, QUICK = (4, 10.0), (1, 3.0)  # orbits to and fro, seconds of a still window
 
 Row = tuple[str, str, str]
 
@@ -51,10 +47,10 @@ def size_viewport(window: Window) -> None:
         time.sleep(0.5)
 
 
-def orbit(window: Window) -> list[Row]:
+def orbit(window: Window, times: int) -> list[Row]:
     """Orbits to and fro; returns what the event log says of it."""
     mark = window.mark()
-    for _ in range(ORBITS):
+    for _ in range(times):
         window.drag((0.3, 0.5), (0.7, 0.55), steps=STEPS)
         window.drag((0.7, 0.55), (0.3, 0.5), steps=STEPS)
     window.wait_still(mark)
@@ -82,16 +78,16 @@ def refine(window: Window) -> Row:
     return ("last input to exact picture", f"{finished['t'] - last['t']:.2f} s", "")
 
 
-def still(window: Window) -> Row:
+def still(window: Window, seconds: float) -> Row:
     """Returns the share of a core that the window uses where nothing changes."""
     time.sleep(2)
     before, began = window.cpu_seconds(), time.monotonic()
-    time.sleep(STILL_SECONDS)
+    time.sleep(seconds)
     share = (window.cpu_seconds() - before) / (time.monotonic() - began)
     return ("still window, share of one core", f"{share:.1%}", "< 5 %")
 
 
-def measure(folder: Path) -> list[Row]:
+def measure(folder: Path, orbits: int, still_seconds: float) -> list[Row]:
     """Runs everything on a virtual display and returns the rows of the table."""
     with virtual_display(1920, 1080) as display:
         cold = first_picture(display, folder / "cold", folder / "cache")
@@ -109,12 +105,11 @@ def measure(folder: Path) -> list[Row]:
                 lambda: window.rect()[2:] == VIEWPORT, f"a viewport of {VIEWPORT}, got {window.rect()[2:]}"
             )
             backend = window.events("scene_opened")[-1]["backend"]
-            rows += [*orbit(window), refine(window), still(window)]
+            rows += [*orbit(window, orbits), refine(window), still(window, still_seconds)]
             rows.append(("memory of the process", f"{window.memory() / 1e6:.0f} MB", ""))
             window.close(30)
-    cores = len(os.sched_getaffinity(0))
-    heading = f"{cores} cores ({platform.machine()}), {backend}, viewport {VIEWPORT[0]}x{VIEWPORT[1]}"
-    return [("demo scene", heading, "wanted"), *rows]
+    heading = f"{backend}, viewport {VIEWPORT[0]}x{VIEWPORT[1]}"
+    return [("window", heading, "wanted"), *rows]
 
 
 def table(rows: list[Row]) -> str:
@@ -123,24 +118,16 @@ def table(rows: list[Row]) -> str:
     return "\n".join([lines[0], "|---|---|---|", *lines[1:]])
 
 
-def write(text: str) -> None:
-    """Puts the table into its section of the results, in place of an older one."""
-    known = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Measurements\n"
-    if BEGIN not in known:
-        known += f"\n## Window\n\n{BEGIN}\n{END}\n"
-    before, _, rest = known.partition(BEGIN)
-    RESULTS.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help=f"put the table into {RESULTS.name}")
+    parser.add_argument("--write", action="store_true", help="put the table into RESULTS.md")
+    parser.add_argument("--quick", action="store_true", help="one orbit, a short look at the still window")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        text = table(measure(Path(folder)))
+        text = table(measure(Path(folder), *(QUICK if given.quick else THOROUGH)))
     print(text)
     if given.write:
-        write(text)
+        write_section("window", f"## Window\n\nDemo scene on a virtual display. {machine()}\n\n{text}")
 
 
 if __name__ == "__main__":

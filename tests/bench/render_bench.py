@@ -6,18 +6,13 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
-import torch
 
 from landmark_viewer.core.camera import Camera
 from landmark_viewer.core.checkpoint.landmark import open_checkpoint
@@ -26,6 +21,7 @@ from landmark_viewer.core.settings import ModelSettings, Precision
 from landmark_viewer.cuda.tables import Quality
 
 from ..conftest import shared_folder
+from .results import machine, write_section
 
 CASES = {
     "b_seq_res124_app": "bb_b_seq_res124_app.th",
@@ -34,8 +30,6 @@ CASES = {
 POSE = "test_DJI_0026"
 SIZES = ((320, 180), (640, 360))
 STORED_HEIGHT = 150  # of the pictures whose focal length is stored
-RESULTS = Path(__file__).parent / "RESULTS.md"
-BEGIN, END = "<!-- renderers: begin -->", "<!-- renderers: end -->"
 REFERENCE = "plain reference"
 # Name -> what to ask for. The first one is what the others are measured against.
 RENDERERS = {
@@ -123,40 +117,12 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def machine() -> str:
-    """Says when and on what this was measured."""
-    load = os.getloadavg()[0]
-    return (
-        f"{datetime.date.today().isoformat()}, {processor()}, {len(os.sched_getaffinity(0))} cores, "
-        f"load {load:.1f}, Python {platform.python_version()}, torch {torch.__version__} with "
-        f"{torch.get_num_threads()} threads."
-    )
-
-
-def processor() -> str:
-    """Returns the processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-
-
-def write_results(text: str) -> None:
-    """Puts the table between its marks in RESULTS.md."""
-    known = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Measurements\n"
-    before, _, rest = known.partition(BEGIN)
-    if not rest:
-        before = known.rstrip("\n") + "\n\n"
-    RESULTS.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2] or chr(10)}", encoding="utf-8")
-
-
 def main() -> int:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the smaller size only, one round")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--write", action="store_true", help=f"put the table into {RESULTS.name}")
+    parser.add_argument("--write", action="store_true", help="put the table into RESULTS.md")
     chosen = parser.parse_args()
     if not (shared_folder() / "oracle").is_dir():
         print(f"render_bench: skipped, {shared_folder()} does not hold the folder oracle")
@@ -176,7 +142,7 @@ def main() -> int:
         print(json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}, indent=1))
     if chosen.write:
         text = f"## Renderers\n\nBest of three rounds, wall clock. {machine()}\n\n{table(rows)}\n"
-        write_results(text)
+        write_section("renderers", text)
     return 0
 
 

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.gui
 
 SIZE = "960x440"
 SCENES_OPENED = 10
+SAME = 0.03  # share of pixels in which two grabs of one view may differ: the badge tells how long it took
 MEMORY_SLACK = 40_000_000  # bytes that opening scenes again may add: less than two fields of the demo
 STILL_SECONDS = 3.0
 STILL_SHARE = 0.1  # of one core that a window may use where nothing changes
@@ -96,22 +97,26 @@ def test_wheel_moves_towards_the_scene_and_back(window):
     assert difference(start, window.picture()) < difference(start, near) / 2
 
 
-@pytest.mark.parametrize("key", ["w", "a", "s", "d", "e", "q"])
-def test_held_key_flies(window, key):
-    before, mark = window.picture(), window.mark()
+def test_held_keys_fly_each_to_another_place(window):
     window.move()
-    window.hold(key, 0.5)
-    window.wait_still(mark)
+    seen, mark = [window.picture()], window.mark()
+    for key in ("w", "a", "s", "d", "e", "q"):
+        began = window.mark()
+        window.hold(key, 0.5)
+        window.wait_still(began)
+        seen.append(window.picture())
+        assert difference(*seen[-2:]) > 0.1, key
     assert window.events("command", mark)[0]["name"] == "SetNavigation"
-    assert difference(before, window.picture()) > 0.1
 
 
-@pytest.mark.parametrize("key", ["equal", "minus", "KP_Add", "KP_Subtract"])
-def test_speed_key_changes_the_speed_once(window, key):
-    mark = window.mark()
-    window.key(key)
-    window.wait("command", mark, name="ChangeSpeed")
-    assert len(window.events("command", mark)) == 1
+def test_speed_keys_change_the_speed_once_per_press(window):
+    for count, key in enumerate(("equal", "minus", "KP_Add", "KP_Subtract"), start=1):
+        window.key(key)
+        wait_for(lambda count=count: len(window.events("key")) == count, key)
+    wait_for(lambda: window.events()[-1]["event"] == "idle", "the window to be still")
+    assert [event["name"] for event in window.events("command") if event["name"] == "ChangeSpeed"] == [
+        "ChangeSpeed"
+    ] * 4
 
 
 def test_f_and_double_click_focus_the_point_under_the_cursor(window):
@@ -139,7 +144,7 @@ def test_each_mode_key_shows_another_picture(window):
     mark = window.mark()
     window.key("F5")
     window.wait_still(mark)
-    assert difference(color, window.picture()) < 0.01
+    assert difference(color, window.picture()) < SAME
     everything = [color, *pictures]
     for index, picture in enumerate(everything):
         for other in everything[:index]:
@@ -153,11 +158,11 @@ def test_undo_takes_a_whole_drag_back_and_redo_brings_it_again(window):
     after, mark = window.picture(), window.mark()
     window.key("ctrl+z")
     window.wait_still(mark)
-    assert difference(before, window.picture()) < 0.01
+    assert difference(before, window.picture()) < SAME
     mark = window.mark()
     window.key("ctrl+y")
     window.wait_still(mark)
-    assert difference(after, window.picture()) < 0.01
+    assert difference(after, window.picture()) < SAME
 
 
 def test_home_returns_to_the_first_view(window):
@@ -167,12 +172,12 @@ def test_home_returns_to_the_first_view(window):
     mark = window.mark()
     window.key("Home")
     window.wait_still(mark)
-    assert difference(before, window.picture()) < 0.01
+    assert difference(before, window.picture()) < SAME
 
 
 def test_resizing_renders_at_the_new_size(window):
     before, mark = window.rect(), window.mark()
-    window.resize(1240, 760)
+    window.resize(1040, 520)
     window.wait("layout", mark)
     picture = window.wait_still(mark, after="picture")
     assert window.rect()[2] > before[2]
@@ -199,7 +204,7 @@ def test_help_lists_the_keys_until_it_is_closed(window):
     window.wait("command", mark, name="ToggleHelp")
     wait_for(lambda: difference(before, window.screenshot()) > 0.02, "the help")
     window.key("Escape")
-    wait_for(lambda: difference(before, window.screenshot()) < 0.01, "the help to go")
+    wait_for(lambda: difference(before, window.screenshot()) < SAME, "the help to go")
 
 
 def test_screenshot_saves_the_exact_picture(window):
@@ -253,7 +258,7 @@ def test_opening_scenes_again_and_again_leaks_nothing(window):
     for _ in range(SCENES_OPENED):
         mark = window.mark()
         open_by_name(window, "again")
-        window.wait_still(mark, after="first_picture")
+        window.wait("first_picture", mark)
         memory.append(window.memory())
     assert memory[-1] - memory[1] < MEMORY_SLACK, [round(held / 1e6) for held in memory]
 
