@@ -27,8 +27,8 @@ SOURCES = Path(__file__).resolve().parent / "csrc"
 LIBRARY = "liblv.so"
 CHECKSUM = "liblv.sha256"
 COMPILERS = ("c++", "g++", "clang++")
-# -O2: -O3 takes half as long again to compile, for 2 %. No -ffast-math, not even for linking: it would flush
-# denormals in the whole process. -ffp-contract=off: a fused multiply-add moves samples across the box's faces.
+# -O2: -O3 takes half as long again to compile, for 2 %. No -ffast-math, not even for linking: it would
+# denormals in the whole process. -ffp-contract=off: fusing multiply and add moves samples across box faces.
 FLAGS = [
     "-std=c++17",
     "-O2",

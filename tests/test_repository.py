@@ -19,8 +19,9 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 def repository_files() -> list[Path]:
     """Returns the files that git keeps, or would keep after the next commit."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if listed.returncode != 0:
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
         pytest.skip("this is no git checkout")
     return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
 

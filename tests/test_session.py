@@ -14,6 +14,7 @@ import torch
 
 from landmark_viewer.core.errors import InputError
 from landmark_viewer.core.render import Frame, RenderSettings
+from landmark_viewer.cuda.ops import BackendStatus
 from landmark_viewer.cuda.tables import FrameBuffers, RenderControl
 from landmark_viewer.viewer import opening
 from landmark_viewer.viewer.commands import Home, SetMode, SetPose, ShowMessage
@@ -28,7 +29,9 @@ SIZE = (64, 48)
 class FlatRenderer:
     """Paints everything grey at the distance 1."""
 
+    backend_status = SimpleNamespace(name="made up", detail="")
     tables = SimpleNamespace(aabb=torch.tensor([[-1.0, -1.0, 0.0], [1.0, 1.0, 0.5]]), division=(2, 2))
+    backend_status = BackendStatus("made up", "")
 
     def render(self, camera, settings=None, control=None, buffers=None):
         settings = settings or RenderSettings()
@@ -49,7 +52,7 @@ def session(scene_facts, tmp_path, monkeypatch):
             raise InputError("bad.th must be a checkpoint, got nothing")
         facts = replace(scene_facts, path=path, name=path.stem)
         plan = np.zeros((4, 4, 4), np.uint8)
-        return Loaded(facts, FlatRenderer(), (0.0, 0.0, 0.0), (), "made up", plan)
+        return Loaded(facts, FlatRenderer(), (0.0, 0.0, 0.0), (), plan)
 
     monkeypatch.setattr(opening, "load", load)
     events = EventLog(tmp_path / "events.jsonl")

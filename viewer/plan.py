@@ -79,7 +79,7 @@ def plan_camera(scene: SceneFacts, far: float, width: int) -> Camera:
     return Camera.from_focal(c2w, plan.width, plan.height, plan.per_unit * (c2w[2, 3] - ground))
 
 
-def footprint_of_view(scene: SceneFacts, pose: Pose, aspect: float = 1.6) -> list[tuple[float, float]]:
+def footprint_of_view(scene: SceneFacts, pose: Pose, aspect: float = 1.0) -> list[tuple[float, float]]:
     """Returns where the corners of the picture meet the ground of the scene: top left, clockwise.
 
     A corner above the horizon is taken far away in its direction.

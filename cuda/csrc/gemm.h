@@ -4,10 +4,8 @@
 
 #if defined(LV_AVX512)
 enum { ROWS = 6, COLUMNS = 4 };  // vectors held in registers: ROWS x COLUMNS sums
-#elif defined(LV_AVX2)
-enum { ROWS = 6, COLUMNS = 2 };
 #else
-enum { ROWS = 3, COLUMNS = 1 };
+enum { ROWS = 6, COLUMNS = 2 };
 #endif
 
 LV_HD int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
@@ -76,9 +74,7 @@ static void run_panels(const Layer& layer, int n, const float* in, int in_stride
       if (vectors == 4) run_panel<4, RELU>(inputs, a, in_stride, weights, start + row, column, c, out_stride);
       if (vectors == 3) run_panel<3, RELU>(inputs, a, in_stride, weights, start + row, column, c, out_stride);
 #endif
-#if defined(LV_AVX512) || defined(LV_AVX2)
       if (vectors == 2) run_panel<2, RELU>(inputs, a, in_stride, weights, start + row, column, c, out_stride);
-#endif
       if (vectors == 1) run_panel<1, RELU>(inputs, a, in_stride, weights, start + row, column, c, out_stride);
     }
     weights += (size_t)vectors * LANES * n_inputs;

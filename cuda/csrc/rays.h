@@ -43,7 +43,7 @@ LV_HD F sample_position(const Ray& ray, int axis, F t) {
   return add_rn(like(t, ray.o[axis]), mul_rn(like(t, ray.d[axis]), t));
 }
 
-// Narrows [begin, end) to the samples that can lie within a box; two samples of slack cover the rounding.
+// Narrows [begin, end) to the samples that can lie within a box, with slack for the rounding.
 LV_HD void clip_to_box(Ray& ray, const float low[3], const float high[3]) {
   if (!(ray.spacing > 0.0f)) return;
   float enter = -3.4e38f, leave = 3.4e38f;
@@ -56,8 +56,10 @@ LV_HD void clip_to_box(Ray& ray, const float low[3], const float high[3]) {
     enter = max_of(enter, min_of(a, b));
     leave = min_of(leave, max_of(a, b));
   }
-  float first = (enter - ray.t_first) / ray.spacing - 2.0f, last = (leave - ray.t_first) / ray.spacing + 3.0f;
-  if (!(leave >= enter - 4.0f * ray.spacing)) ray.end = ray.begin;
+  float slack = 0.1f + 4e-6f * max_of(absolute(leave), absolute(ray.t_first)) / ray.spacing;
+  float first = (enter - ray.t_first) / ray.spacing - slack;
+  float last = (leave - ray.t_first) / ray.spacing + 1.0f + slack;
+  if (!(leave >= enter - slack * ray.spacing)) ray.end = ray.begin;
   if (first > (float)ray.begin) ray.begin = first < (float)ray.end ? (int)first : ray.end;
   if (last < (float)ray.end) ray.end = last > (float)ray.begin ? (int)last : ray.begin;
 }

@@ -61,9 +61,22 @@ static void prepare_ray(Batch& batch, int ray, const float d[3]) {
   for (int i = 0; i < n_angles; i++) inputs[n++] = batch.cosines[i];
   const float* weights = packed.ray_weights + (size_t)packed.field.latent_dim * packed.hidden_1;
   float* hidden = batch.ray_hidden + (size_t)ray * packed.hidden_1;
-  for (int j = 0; j < packed.hidden_1; j += LANES) {
+  const int width = packed.hidden_1;
+  int j = 0;
+  for (; j + 4 * LANES <= width; j += 4 * LANES) {  // four sums at once hide the latency of an addition
+    Vec sum[4];
+#pragma GCC unroll 4
+    for (int q = 0; q < 4; q++) sum[q] = load<Vec>(batch.ray_base + j + q * LANES);
+    for (int i = 0; i < n; i++)
+#pragma GCC unroll 4
+      for (int q = 0; q < 4; q++)
+        sum[q] = fused(splat<Vec>(inputs[i]), load<Vec>(weights + i * width + j + q * LANES), sum[q]);
+#pragma GCC unroll 4
+    for (int q = 0; q < 4; q++) store(hidden + j + q * LANES, sum[q]);
+  }
+  for (; j < width; j += LANES) {
     Vec sum = load<Vec>(batch.ray_base + j);
-    for (int i = 0; i < n; i++) sum = fused(splat<Vec>(inputs[i]), load<Vec>(weights + i * packed.hidden_1 + j), sum);
+    for (int i = 0; i < n; i++) sum = fused(splat<Vec>(inputs[i]), load<Vec>(weights + i * width + j), sum);
     store(hidden + j, sum);
   }
 }

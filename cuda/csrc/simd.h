@@ -18,8 +18,10 @@
 
 #if defined(LV_AVX512)
 enum { LANES = 16 };
-#else
+#elif defined(LV_AVX2)
 enum { LANES = 8 };
+#else
+enum { LANES = 4 };
 #endif
 
 typedef float Vec __attribute__((vector_size(LANES * 4), may_alias));

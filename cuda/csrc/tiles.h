@@ -181,17 +181,20 @@ static void march_ray(const TileJob& job, Batch& batch, int ray_index, Ray& ray,
 // Minus the gradient of the density feature at z-depth t, unit length.
 static void surface_normal(const TileJob& job, Batch& batch, const Ray& ray, float t, float normal[3]) {
   const LvField& field = job.packed.field;
-  float length = 0.0f;
-  Vec p[3];
-  for (int axis = 0; axis < 3; axis++) {
-    p[axis] = splat<Vec>(sample_position(ray, axis, t));
-    p[axis][2 * axis] += job.options.step;
-    p[axis][2 * axis + 1] -= job.options.step;
-    p[axis] = min_of(max_of(p[axis], splat<Vec>(field.low[axis])), splat<Vec>(field.high[axis]));
+  const int n_padded = round_up(6, LANES);
+  float at[3][16], feature[16], length = 0.0f;
+  for (int i = 0; i < n_padded; i++) {
+    for (int axis = 0; axis < 3; axis++) {
+      float offset = i / 2 != axis ? 0.0f : i % 2 ? -job.options.step : job.options.step;
+      at[axis][i] = clamp(sample_position(ray, axis, t) + offset, field.low[axis], field.high[axis]);
+    }
   }
-  Lanes lanes = locate_lanes(job.packed, p);
-  Vec feature = density_features(job.packed, batch.lookup, lanes, 6, batch.taps);
-  feature = choose(lanes.is_present, feature, Vec{});
+  for (int i = 0; i < n_padded; i += LANES) {
+    Vec p[3] = {load<Vec>(at[0] + i), load<Vec>(at[1] + i), load<Vec>(at[2] + i)};
+    Lanes lanes = locate_lanes(job.packed, p);
+    Vec features = density_features(job.packed, batch.lookup, lanes, LANES, batch.taps);
+    store(feature + i, choose(lanes.is_present, features, Vec{}));
+  }
   for (int axis = 0; axis < 3; axis++) {
     normal[axis] = feature[2 * axis + 1] - feature[2 * axis];
     length += normal[axis] * normal[axis];

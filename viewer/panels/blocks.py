@@ -79,7 +79,7 @@ class BlocksPanel(DockedPanel):
             self._draw_blocks(state)
             self._draw_legend(state)
             dpg.set_item_label(self._line, _describe(state.scene, state.selected_block))
-        if before is None or before.pose != state.pose:
+        if before is None or before.pose != state.pose or _aspect(before) != _aspect(state):
             self._draw_view(state)
         if before is None or before.show_block_borders != state.show_block_borders:
             theme = "on" if state.show_block_borders else "icon"
@@ -149,15 +149,15 @@ class BlocksPanel(DockedPanel):
             return
         pen = self._pen("view")
         pen.clear()
-        outline = [_clipped(plan, plan.to_plan(*point)) for point in footprint_of_view(scene, state.pose)]
-        eye = _clipped(plan, plan.to_plan(*state.pose.eye[:2]), self.look.px(9))
-        ink = INK
-        pen.polygon(outline, (*ink[:3], 22))
-        pen.polyline(outline, (*ink[:3], 220), 1.5, closed=True)
+        outline = [plan.to_plan(*point) for point in footprint_of_view(scene, state.pose, _aspect(state))]
+        eye = plan.to_plan(*state.pose.eye[:2])
+        pen.polygon(outline, (*INK[:3], 22))
+        pen.polyline(outline, (*INK[:3], 220), 1.5, closed=True)
         for corner in outline[2:]:
-            pen.line(eye, corner, (*ink[:3], 130))
-        pen.circle(eye, self.look.px(7), fill=ink, color=HUD_PLATE)
-        pen.circle(eye, self.look.px(3), fill=self.look.color("accent_deep"))
+            pen.line(eye, corner, (*INK[:3], 130))
+        mark = _kept_inside(plan, eye, self.look.px(9))
+        pen.circle(mark, self.look.px(7), fill=INK, color=HUD_PLATE)
+        pen.circle(mark, self.look.px(3), fill=self.look.color("accent_deep"))
 
     def _draw_frame(self, scene: SceneFacts) -> None:
         plan, px = self._plan, self.look.px
@@ -210,7 +210,7 @@ class BlocksPanel(DockedPanel):
         scene = state.scene
         if scene is None:
             return frozenset()
-        outline = footprint_of_view(scene, state.pose)
+        outline = footprint_of_view(scene, state.pose, _aspect(state))
         seen = []
         for block, present in enumerate(scene.present):
             x0, y0, x1, y1 = block_footprint(scene, block)
@@ -254,11 +254,18 @@ class BlocksPanel(DockedPanel):
         return Pen(self.widgets, self._layers[layer])
 
 
-def _clipped(plan: Plan, point: tuple[float, float], inset: float = 1.0) -> tuple[float, float]:
+def _kept_inside(plan: Plan, point: tuple[float, float], inset: float) -> tuple[float, float]:
+    """Returns the place of the camera on the plan, at its edge where the camera is beyond it."""
     return (
         min(max(point[0], inset), plan.width - inset),
         min(max(point[1], inset), plan.height - inset),
     )
+
+
+def _aspect(state: ViewerState) -> float:
+    """Returns width over height of the picture, in steps that its coarse versions share."""
+    status = state.status
+    return round(status.width / status.height, 1) if status.height else 1.0
 
 
 def _describe(scene: SceneFacts, block: int | None) -> str:
