@@ -132,7 +132,10 @@ def _depth(buffers: FrameBuffers, camera: Camera, empty: tuple[int, int, int]) -
 
 
 def _normals(buffers: FrameBuffers, camera: Camera, empty: tuple[int, int, int]) -> np.ndarray:
-    normals = normals_from_depth(camera, buffers.median_depth.numpy())
+    # Mean depth, not median: that one lies on a sample, and its steps would show as terraces.
+    opacity = buffers.opacity.numpy()
+    mean = buffers.depth.numpy() / np.maximum(opacity, 1e-6)
+    normals = normals_from_depth(camera, np.where(buffers.median_depth.numpy() > 0, mean, np.float32(0)))
     colors = _to_bytes(normals * 0.5 + 0.5)
     colors[~normals.any(axis=-1)] = empty
     return _opaque(colors)
