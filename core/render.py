@@ -131,6 +131,10 @@ def options_for(model: GridNeRF, settings: RenderSettings) -> RenderOptions:
     nerf = NerfMode.OFF
     if stated.run_nerf and model.nerf is not None:
         nerf = NerfMode.RESIDUAL if stated.residual_nerf else NerfMode.ALONE
+    if nerf is not NerfMode.OFF and _known(stated.n_importance) < 3:
+        raise InputError(
+            f"model.n_importance must be at least 3 with model.run_nerf, got {stated.n_importance}"
+        )
     # The NeRF branch is defined on hull samples without a mask threshold (its training forward).
     hull = stated.sampling is Sampling.HULL or nerf is not NerfMode.OFF
     white = (1.0, 1.0, 1.0) if stated.white_background else (0.0, 0.0, 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ctypes import POINTER, Structure, c_float, c_int32, c_void_p
 
-ABI = 1
+ABI = 2
 PAD = 32  # LV_PAD: numbers that may be read behind the last hull fraction
 FloatPointer = POINTER(c_float)
 
@@ -34,6 +34,29 @@ class Mask(Structure):
         ("bricks", c_int32 * 3),
         ("low", c_float * 3),
         ("scale", c_float * 3),
+    )
+
+
+class Dense(Structure):
+    """LvDense: one layer."""
+
+    _fields_ = (("weight", c_void_p), ("bias", c_void_p), ("n_in", c_int32), ("n_out", c_int32))
+
+
+class Nerf(Structure):
+    """LvNerf: the NeRF branch."""
+
+    _fields_ = (
+        ("point_layers", c_void_p),
+        ("view_layers", c_void_p),
+        ("density", Dense),
+        ("feature", Dense),
+        ("color", Dense),
+        ("n_point_layers", c_int32),
+        ("n_view_layers", c_int32),
+        ("point_pe", c_int32),
+        ("view_pe", c_int32),
+        ("skip", c_int32),
     )
 
 
@@ -71,6 +94,7 @@ class Field(Structure):
         ("bias_2", c_void_p),
         ("bias_3", c_void_p),
         ("mask", Mask),
+        ("nerf", c_void_p),
     )
 
 
@@ -109,6 +133,9 @@ class Options(Structure):
         ("fast_stop", c_float),
         ("fractions", c_void_p),
         ("latent", c_void_p),
+        ("nerf", c_int32),
+        ("nerf_n", c_int32),
+        ("nerf_fractions", c_void_p),
     )
 
 
@@ -136,4 +163,4 @@ class Control(Structure):
     )
 
 
-STRUCTS = (Table, Mask, Field, ViewStruct, Options, Buffers, Control)
+STRUCTS = (Table, Mask, Nerf, Field, ViewStruct, Options, Buffers, Control)

@@ -17,6 +17,8 @@ from .tables import (
     DecoderWeights,
     FieldTables,
     FrameBuffers,
+    NerfMode,
+    NerfWeights,
     Quality,
     RenderControl,
     RenderOptions,
@@ -27,6 +29,7 @@ CACHE_KEY = "native"
 CLUSTER_WEIGHT = 0.3  # clustered: weight that the samples of one decoder evaluation hold together
 FAST_WEIGHT = 0.02  # fast: weight that the samples of one lookup hold together
 FAST_STOP = 0.01  # fast: transmittance at which a ray counts as opaque
+NERF_MODES = {NerfMode.OFF: 0, NerfMode.ALONE: 1, NerfMode.RESIDUAL: 2}
 QUALITIES = {Quality.EXACT: 0, Quality.CLUSTERED: 1, Quality.FAST: 2}
 
 
@@ -166,6 +169,8 @@ class PreparedField:
         self._fill_decoder(tables)
         if tables.occupancy is not None:
             self._fill_mask(tables.occupancy.nodes, tables.occupancy.aabb)
+        if tables.nerf is not None:
+            self._fill_nerf(tables, tables.nerf)
         self.handle = library.pack(self.field)
         weakref.finalize(self, library.release, self.handle)
 
@@ -223,6 +228,47 @@ class PreparedField:
             for weight, bias in ((weight_1, bias_1), (weight_2, bias_2), (weight_3, bias_3))
         )
 
+    def _fill_nerf(self, tables: FieldTables, nerf: NerfWeights) -> None:
+        """Describes the branch, with its weights on products spread to the tables' padded channels."""
+        n_point, n_view = 3 + 6 * nerf.point_pe, 3 + 6 * nerf.view_pe
+        n_density = tables.n_levels * sum(tables.density_channels)
+        n_appearance = tables.n_levels * sum(tables.appearance_channels)
+
+        def spread(weight: Tensor, first: int, n: int, channels: tuple[int, ...]) -> Tensor:
+            products = _padded(weight[:, first : first + n], channels, tables.n_levels)
+            return torch.cat([weight[:, :first], products, weight[:, first + n :]], dim=1)
+
+        def dense(layer: tuple[Tensor, Tensor], sees_point: bool = False) -> abi.Dense:
+            weight, bias = layer
+            if sees_point:
+                weight = spread(weight, n_point, n_density, tables.density_channels)
+            n_out, n_in = weight.shape
+            return abi.Dense(self._hold(weight), self._hold(bias), n_in, n_out)
+
+        last = len(nerf.point_layers) - 1
+        joined = nerf.skip == last  # then density and feature see the point again
+        point_layers = [
+            dense(layer, number in (0, nerf.skip + 1)) for number, layer in enumerate(nerf.point_layers)
+        ]
+        weight, bias = nerf.view_layers[0]
+        after_view = len(nerf.feature[1]) + n_view
+        seen = spread(weight, after_view, n_appearance, tables.appearance_channels)
+        view_layers = [dense((seen, bias)), *map(dense, nerf.view_layers[1:])]
+        arrays = [(abi.Dense * len(layers))(*layers) for layers in (point_layers, view_layers)]
+        struct = abi.Nerf(
+            *map(ctypes.addressof, arrays),
+            dense(nerf.density, joined),
+            dense(nerf.feature, joined),
+            dense(nerf.color),
+            len(point_layers),
+            len(view_layers),
+            nerf.point_pe,
+            nerf.view_pe,
+            nerf.skip,
+        )
+        self.held += [*arrays, struct]
+        self.field.nerf = ctypes.addressof(struct)
+
     def _fill_mask(self, nodes: Tensor, aabb: Tensor) -> None:
         mask = self.field.mask
         size = nodes.shape[::-1]
@@ -252,6 +298,7 @@ class PackedOptions:
         hull = options.sampling == "hull"
         n = options.n_importance if hull else options.n_samples
         self.fractions = torch.cat([torch.linspace(0, 1, n), torch.ones(abi.PAD)])
+        self.nerf_fractions = torch.linspace(0, 1, options.nerf_n_importance)
         self.latent = _latent(tables.decoder, options.latent)
         self.struct = abi.Options(
             sampling=int(hull),
@@ -271,6 +318,9 @@ class PackedOptions:
             fast_stop=FAST_STOP,
             fractions=self.fractions.data_ptr(),
             latent=self.latent.data_ptr(),
+            nerf=NERF_MODES[options.nerf],
+            nerf_n=options.nerf_n_importance,
+            nerf_fractions=self.nerf_fractions.data_ptr(),
         )
 
 

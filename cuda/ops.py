@@ -76,8 +76,7 @@ def render(
     control = control or RenderControl(view.width, view.height)
     _check_control(control, view)
     library = _library_for(tables, backend)
-    is_native = library is not None and (options.nerf is NerfMode.OFF or tables.nerf is None)
-    if is_native and library is not None:
+    if library is not None:
         return library.render(tables, view, options, buffers, control)
     return reference.render(tables, view, options, buffers, control)
 
@@ -273,6 +272,8 @@ def _check_options(tables: FieldTables, options: RenderOptions) -> None:
     n = options.n_importance if options.sampling == "hull" else options.n_samples
     if n < 1:
         raise ValueError(f"a ray must have at least one sample, got {n}")
+    if options.nerf is not NerfMode.OFF and tables.nerf is not None and n < 3:
+        raise ValueError(f"the NeRF branch needs at least three samples per ray, got {n}")
     if options.sampling == "box" and not options.step > 0:
         raise ValueError(f"step must be positive, got {options.step}")
     if options.threads < 0:

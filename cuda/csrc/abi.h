@@ -4,11 +4,12 @@
 #pragma once
 #include <stdint.h>
 
-#define LV_ABI 1
+#define LV_ABI 2
 #define LV_TILE 8  // pixels along the side of a tile
 
 enum LvSampling { LV_BOX = 0, LV_HULL = 1 };
 enum LvQuality { LV_EXACT = 0, LV_CLUSTERED = 1, LV_FAST = 2 };
+enum LvNerfMode { LV_NERF_OFF = 0, LV_NERF_ALONE = 1, LV_NERF_RESIDUAL = 2 };
 enum LvActivation { LV_RELU = 0, LV_SOFTPLUS = 1 };
 
 // One plane [n_v][n_u][channels] with its line [n_w][channels]; channels is a multiple of 8. plane == 0: absent block.
@@ -26,6 +27,21 @@ struct LvMask {
   const uint8_t* distance;   // same, Chebyshev distance in bricks to the nearest brick with a cell in `any`
   int32_t n[3], bricks[3];   // x, y, z
   float low[3], scale[3];    // position in [-1, 1] = (p - low) * scale - 1
+};
+
+// One layer: weight [n_out][n_in], bias [n_out].
+struct LvDense {
+  const float *weight, *bias;
+  int32_t n_in, n_out;
+};
+
+// The NeRF branch. Inputs: point, PE(point), density products; then feature, direction, PE(direction), appearance
+// products, latent. Products in the tables' padded channels.
+struct LvNerf {
+  const LvDense *point_layers, *view_layers;
+  LvDense density, feature, color;
+  int32_t n_point_layers, n_view_layers, point_pe, view_pe;
+  int32_t skip;  // the inputs join again after this point layer; -1: never
 };
 
 struct LvField {
@@ -46,6 +62,7 @@ struct LvField {
   const float *weight_1, *weight_2, *weight_3;  // [n_out][n_in], inputs in LandMark's order
   const float *bias_1, *bias_2, *bias_3;        // [n_out]
   LvMask mask;
+  const LvNerf* nerf;            // or 0
 };
 
 struct LvView {
@@ -67,6 +84,9 @@ struct LvOptions {
   float fast_stop;           // fast: transmittance at which a ray ends and counts as opaque
   const float* fractions;    // hull: linspace(0, 1, n), padded at the end with LV_PAD ones
   const float* latent;       // [latent_dim], or 0
+  int32_t nerf;              // LvNerfMode
+  int32_t nerf_n;            // further samples of the NeRF branch
+  const float* nerf_fractions;  // linspace(0, 1, nerf_n)
 };
 
 #define LV_PAD 32

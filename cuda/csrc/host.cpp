@@ -5,14 +5,14 @@
 
 #include "simd.h"
 
+#include "nerf.h"
 #include "render_ray.h"
-#include "tiles.h"
 
 #define LV_EXPORT extern "C" __attribute__((visibility("default")))
 
 // Number of the entry points' agreement, sizes of the structs, and whether products are rounded before they are added.
 LV_EXPORT int lv_abi(int32_t* sizes) {
-  const int32_t all[] = {LV_ABI,          (int32_t)sizeof(LvTable),   (int32_t)sizeof(LvMask),
+  const int32_t all[] = {LV_ABI,          (int32_t)sizeof(LvTable),   (int32_t)sizeof(LvMask), sizeof(LvNerf),
                          sizeof(LvField), (int32_t)sizeof(LvView),    (int32_t)sizeof(LvOptions),
                          sizeof(LvBuffers), (int32_t)sizeof(LvControl)};
   memcpy(sizes, all, sizeof all);
@@ -80,12 +80,15 @@ LV_EXPORT int lv_render(const void* prepared, const LvView* view, const LvOption
   std::atomic<int> next{0}, finished{0};
   auto work = [&]() {
     Batch* batch = new Batch(packed, ray_base);
+    NerfBatch* nerf = options->nerf && packed.field.nerf ? new NerfBatch(packed, *options) : 0;
     for (int i = next++; i < control->n_tiles && !*control->cancel; i = next++) {
-      if (!render_tile(job, *batch, control->order[i])) break;
+      const int tile = control->order[i];
+      if (!(nerf ? render_nerf_tile(job, *batch, *nerf, tile) : render_tile(job, *batch, tile))) break;
       __atomic_store_n(control->tile_done + control->order[i], (uint8_t)1, __ATOMIC_RELEASE);
       __atomic_fetch_add(control->done_count, 1, __ATOMIC_RELEASE);
       finished++;
     }
+    delete nerf;
     delete batch;
   };
   std::vector<std::thread> threads;

@@ -96,7 +96,7 @@ LV_HD Corners<T> corners(const LvTable& table, const TapLanes& taps, int lane, i
 
 // Asks for the texels of n points ahead of their use; worth it only where the tables exceed the caches.
 template <class T>
-LV_HD void prefetch_taps(const PackedField& packed, const LvTable* first, const Lanes& lanes, const TapLanes* taps,
+static void prefetch_taps(const PackedField& packed, const LvTable* first, const Lanes& lanes, const TapLanes* taps,
                          int n) {
   for (int lane = 0; lane < n; lane++) {
     const LvTable* tables = first + lanes.table[lane];
@@ -162,6 +162,7 @@ static void appearance_lane(const PackedField& packed, const Lanes& lanes, const
 }
 
 typedef void (*DensityLanes)(const PackedField&, const Lanes&, const TapLanes*, int, float (*)[8]);
+typedef void (*PrefetchTaps)(const PackedField&, const LvTable*, const Lanes&, const TapLanes*, int);
 typedef void (*AppearanceLane)(const PackedField&, const Lanes&, const TapLanes*, int, float, float*);
 
 // Channels that every table has, 0 if they differ.
@@ -195,14 +196,16 @@ static AppearanceLane appearance_kernel(int channels) {
 struct Lookup {
   DensityLanes density;
   AppearanceLane appearance;
+  PrefetchTaps prefetch;
 };
 
 static Lookup choose_lookup(const PackedField& packed) {
   const LvField& field = packed.field;
   const int n = packed.n_blocks * packed.n_tables;
   const int density = common_channels(field.density, n), appearance = common_channels(field.appearance, n);
-  if (field.half) return {density_kernel<uint16_t>(density), appearance_kernel<uint16_t>(appearance)};
-  return {density_kernel<float>(density), appearance_kernel<float>(appearance)};
+  if (field.half)
+    return {density_kernel<uint16_t>(density), appearance_kernel<uint16_t>(appearance), prefetch_taps<uint16_t>};
+  return {density_kernel<float>(density), appearance_kernel<float>(appearance), prefetch_taps<float>};
 }
 
 // Density features of n points, before relu and activation. taps: scratch [n_tables]
@@ -210,6 +213,7 @@ static Vec density_features(const PackedField& packed, const Lookup& lookup, con
                             TapLanes* taps) {
   alignas(64) float rows[LANES][8] = {};
   compute_taps(packed, packed.density, lanes, taps);
+  if (packed.exceeds_caches) lookup.prefetch(packed, packed.density, lanes, taps, n);
   lookup.density(packed, lanes, taps, n, rows);
   return row_sums(rows);
 }

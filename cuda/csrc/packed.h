@@ -2,13 +2,17 @@
 #pragma once
 #include <stdlib.h>
 
+#include <initializer_list>
+
 #include "decoder.h"
 #include "field.h"
 #include "gemm.h"
 
+#define LV_LARGE_PLANES ((size_t)32 << 20)  // bytes; planes beyond this are prefetched
+
 // Zeroed memory aligned for Vec, freed with its owner.
 struct Memory {
-  static constexpr int MAX = 48;
+  static constexpr int MAX = 128;
   void* blocks[MAX];
   int n = 0;
 
@@ -32,6 +36,7 @@ struct PackedField {
   int some_table;                   // index of the first table of a block that is there
   int feature, hidden_1, hidden_2;  // widths padded to LANES
   int encoded;                      // padded width of feature and its encoding: groups of `feature` numbers
+  bool exceeds_caches;              // the planes do not fit a processor's last cache
   const LvTable* density;           // as field.density, lines times density_basis
   Layer basis, layer_1, layer_2;
   float* ray_weights;               // first layer: latent, direction, PE(direction). [n_ray_inputs][hidden_1]
@@ -125,12 +130,22 @@ static void fold_density(PackedField& packed) {
   packed.density = tables;
 }
 
+static size_t plane_bytes(const PackedField& packed) {
+  const LvField& field = packed.field;
+  size_t n = 0;
+  for (const LvTable* tables : {field.density, field.appearance})
+    for (int p = 0; p < packed.n_blocks * packed.n_tables; p++)
+      if (tables[p].plane) n += (size_t)tables[p].n_u * tables[p].n_v * tables[p].channels;
+  return n * (field.half ? 2 : 4);
+}
+
 static PackedField* pack_field(const LvField& field) {
   PackedField* packed = new PackedField();
   packed->field = field;
   packed->n_tables = field.n_directions * field.n_levels;
   packed->n_blocks = field.columns * field.rows;
   while (!field.density[packed->some_table].plane) packed->some_table += packed->n_tables;
+  packed->exceeds_caches = plane_bytes(*packed) > LV_LARGE_PLANES;
   pack_decoder(*packed);
   pack_ray_inputs(*packed);
   fold_density(*packed);

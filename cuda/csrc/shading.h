@@ -89,6 +89,7 @@ static void run_lookups(Batch& batch) {
     Lanes lanes = locate_lanes(packed, p);
     compute_taps(packed, packed.field.appearance, lanes, batch.taps);
     int n = batch.n_lookups - first < LANES ? batch.n_lookups - first : LANES;
+    if (packed.exceeds_caches) batch.lookup.prefetch(packed, packed.field.appearance, lanes, batch.taps, n);
     for (int i = 0; i < n; i++)
       batch.lookup.appearance(packed, lanes, batch.taps, i, batch.lookup_weight[first + i],
                               batch.products + (size_t)batch.lookup_row[first + i] * packed.field.n_appearance);

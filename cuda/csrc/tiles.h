@@ -115,12 +115,9 @@ static uint32_t occupied_lanes(const LvMask& mask, float threshold, const Vec p[
   return kept;
 }
 
-// Places LANES samples from k on, and queues those that count. Returns whether there were any.
-static bool place_samples(const TileJob& job, const Ray& ray, int k, Pending& pending) {
-  const LvOptions& options = job.options;
-  const LvField& field = job.packed.field;
+// Distances of LANES samples from k on, and of the samples after them.
+LV_HD void distances(const LvOptions& options, const Ray& ray, int k, Vec& t, Vec& next) {
   const Vec number = first_lanes() + (float)k;
-  Vec t, next, p[3];
   if (options.sampling == LV_HULL) {
     t = hull_distance(ray, load<Vec>(options.fractions + k));
     next = hull_distance(ray, load<Vec>(options.fractions + k + 1));
@@ -128,6 +125,15 @@ static bool place_samples(const TileJob& job, const Ray& ray, int k, Pending& pe
     t = box_distance(ray, options.step, number);
     next = box_distance(ray, options.step, number + 1.0f);
   }
+}
+
+// Places LANES samples from k on, and queues those that count. Returns whether there were any.
+static bool place_samples(const TileJob& job, const Ray& ray, int k, Pending& pending) {
+  const LvOptions& options = job.options;
+  const LvField& field = job.packed.field;
+  const Vec number = first_lanes() + (float)k;
+  Vec t, next, p[3];
+  distances(options, ray, k, t, next);
   IntVec inside = number < (float)ray.end;
   for (int i = 0; i < 3; i++) {
     p[i] = sample_position(ray, i, t);
@@ -203,36 +209,46 @@ static void surface_normal(const TileJob& job, Batch& batch, const Ray& ray, flo
   for (int axis = 0; axis < 3; axis++) normal[axis] *= scale;
 }
 
-// Renders one tile. Returns false if it was cancelled on the way; then no pixel is written.
-static bool render_tile(const TileJob& job, Batch& batch, int tile) {
+// Calls visit(number in the tile, row, column) for every pixel of a tile. Returns false if it was cancelled on the way.
+template <class Visit>
+static bool visit_tile(const TileJob& job, int tile, Visit visit) {
   const LvView& view = job.view;
   const int columns = (view.width + LV_TILE - 1) / LV_TILE;
   const int left = tile % columns * LV_TILE, top = tile / columns * LV_TILE;
   const int right = left + LV_TILE < view.width ? left + LV_TILE : view.width;
   const int bottom = top + LV_TILE < view.height ? top + LV_TILE : view.height;
-  Ray rays[TILE_RAYS];
-  Composite sums[TILE_RAYS];
   int n = 0;
   for (int row = top; row < bottom; row++) {
-    for (int column = left; column < right; column++, n++) {
-      if (*job.cancel) return batch.n_rows = batch.n_lookups = 0, false;
-      rays[n] = start_ray(job.packed.field, job.options, view, column, row);
-      sums[n] = start_composite();
-      prepare_ray(batch, n, rays[n].d);
-      march_ray(job, batch, n, rays[n], sums);
-    }
-  }
-  flush_rows(batch, sums);
-  n = 0;
-  for (int row = top; row < bottom; row++) {
-    for (int column = left; column < right; column++, n++) {
-      int64_t pixel = (int64_t)row * view.width + column;
-      write_pixel(job.options, job.buffers, pixel, sums[n]);
-      if (!job.buffers.normals) continue;
-      float* normal = job.buffers.normals + 3 * pixel;
-      normal[0] = normal[1] = normal[2] = 0.0f;
-      if (sums[n].median_depth > 0.0f) surface_normal(job, batch, rays[n], sums[n].median_depth, normal);
+    for (int column = left; column < right; column++) {
+      if (*job.cancel) return false;
+      visit(n++, row, column);
     }
   }
   return true;
+}
+
+static void write_normal(const TileJob& job, Batch& batch, const Ray& ray, float median_depth, int64_t pixel) {
+  if (!job.buffers.normals) return;
+  float* normal = job.buffers.normals + 3 * pixel;
+  normal[0] = normal[1] = normal[2] = 0.0f;
+  if (median_depth > 0.0f) surface_normal(job, batch, ray, median_depth, normal);
+}
+
+// Renders one tile. Returns false if it was cancelled on the way; then it is not whole.
+static bool render_tile(const TileJob& job, Batch& batch, int tile) {
+  Ray rays[TILE_RAYS];
+  Composite sums[TILE_RAYS];
+  bool whole = visit_tile(job, tile, [&](int n, int row, int column) {
+    rays[n] = start_ray(job.packed.field, job.options, job.view, column, row);
+    sums[n] = start_composite();
+    prepare_ray(batch, n, rays[n].d);
+    march_ray(job, batch, n, rays[n], sums);
+  });
+  if (!whole) return batch.n_rows = batch.n_lookups = 0, false;
+  flush_rows(batch, sums);
+  return visit_tile(job, tile, [&](int n, int row, int column) {
+    int64_t pixel = (int64_t)row * job.view.width + column;
+    write_pixel(job.options, job.buffers, pixel, sums[n]);
+    write_normal(job, batch, rays[n], sums[n].median_depth, pixel);
+  });
 }
