@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from ctypes import POINTER, Structure, c_float, c_int32, c_void_p
+from ctypes import Structure, c_float, c_int32, c_void_p
 
 ABI = 2
 PAD = 32  # LV_PAD: numbers that may be read behind the last hull fraction
-FloatPointer = POINTER(c_float)
 
 
 class Table(Structure):

@@ -4,25 +4,17 @@
 
 #include "tiles.h"
 
-// Sine and cosine of float angles that may be large: range reduction in double precision.
-static void encode_angle(float angle, float& sine, float& cosine) {
-  double turns = rint((double)angle * 0.63661977236758134);
-  float r = (float)((double)angle - turns * 1.5707963267948966), z = r * r;
-  float s = ((-1.9515295891e-4f * z + 8.3321608736e-3f) * z - 1.6666654611e-1f) * z * r + r;
-  float c = ((2.443315711809948e-5f * z - 1.388731625493765e-3f) * z + 4.166664568298827e-2f) * z * z - 0.5f * z + 1.0f;
-  int quarter = (int)((int64_t)turns & 3);
-  float a = quarter & 1 ? c : s, b = quarter & 1 ? s : c;
-  sine = quarter & 2 ? -a : a;
-  cosine = (quarter + 1) & 2 ? -b : b;
-}
-
 // [sin(v * 2^k), cos(v * 2^k)] of three numbers, dimension-major. Returns how many were written.
 static int encode_three(const float v[3], int n_frequencies, float* to) {
   const int n = 3 * n_frequencies;
-  for (int axis = 0; axis < 3; axis++) {
-    float angle = v[axis];
-    for (int i = axis * n_frequencies; i < (axis + 1) * n_frequencies; i++, angle *= 2.0f)
-      encode_angle(angle, to[i], to[n + i]);
+  for (int first = 0; first < n; first += LANES) {
+    Vec angles = {}, sine, cosine;
+    const int some = std::min(n - first, (int)LANES);
+    for (int i = 0; i < some; i++)
+      angles[i] = ldexpf(v[(first + i) / n_frequencies], (first + i) % n_frequencies);
+    sincos_of(angles, sine, cosine);
+    memcpy(to + first, &sine, some * sizeof(float));
+    memcpy(to + n + first, &cosine, some * sizeof(float));
   }
   return 2 * n;
 }

@@ -238,12 +238,10 @@ LV_HD Vec log1p_of(Vec x) {
 }
 
 LV_HD void sincos_of(Vec x, Vec& sine, Vec& cosine) {
-  if (__builtin_expect(bits_of(absolute(x) > 8192.0f) != 0, 0)) {  // the reduction below would lose digits
-    for (int i = 0; i < LANES; i++) {
-      sine[i] = sinf(x[i]);
-      cosine[i] = cosf(x[i]);
-    }
-    return;
+  // The reduction by vectors would lose the digits of large angles.
+  for (uint32_t left = bits_of(absolute(x) > 8192.0f); left; left &= left - 1) {
+    int i = __builtin_ctz(left);
+    x[i] = (float)remainder((double)x[i], 6.283185307179586);
   }
   Vec n = round_of(x * 0.636619772f);
   Vec r = fused(n, splat<Vec>(-1.5703125f), x);
