@@ -13,8 +13,8 @@ from typing import Any
 
 from ..core.errors import InputError
 from ..core.settings import ModelSettings, Sampling
+from .text_file import read_text
 
-MAX_BYTES = 2**20  # a config is a page of text; more is not a config
 MAX_SAMPLES = 16384  # per ray; keeps a slip of the keyboard from exhausting the memory
 MAX_BLOCKS = 1024  # along one axis
 
@@ -113,7 +113,7 @@ def read_landmark_config(path: Path) -> LandmarkConfig:
     Raises:
         InputError: The file cannot be read, or an option that decides the picture has a wrong value.
     """
-    entries = _entries(path, _text(path))
+    entries = _entries(path, read_text(path, "LandMark config"))
     stated: dict[str, Any] = {}
     unknown = []
     for key, (line, text) in entries.items():
@@ -132,24 +132,10 @@ def read_landmark_config(path: Path) -> LandmarkConfig:
 def looks_like_config(path: Path) -> bool:
     """Whether a text file is a LandMark config: every line parses and at least three keys are LandMark's."""
     try:
-        keys = _entries(path, _text(path))
+        keys = _entries(path, read_text(path, "LandMark config"))
     except InputError:
         return False
     return sum(key in USED_OPTIONS or key in _OTHER_KEYS for key in keys) >= 3
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{path} must be a readable LandMark config, got: {error.strerror}") from None
-    if len(data) > MAX_BYTES:
-        raise InputError(f"{path} must be a LandMark config of at most 1 MiB")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{path} must be a LandMark config in UTF-8 text, got binary data") from None
 
 
 def _entries(path: Path, text: str) -> Mapping[str, tuple[int, str]]:

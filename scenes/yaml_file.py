@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import yaml
 
 from ..core.errors import InputError
+from .text_file import read_text
 
-MAX_BYTES = 2**20
 MAX_DEPTH = 32
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -50,18 +50,7 @@ def read_yaml(path: Path) -> Any:
     Raises:
         InputError: The file is unreadable, too large, not YAML, or uses tags, anchors or repeated keys.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{path} must be a readable scene file, got: {error.strerror}") from None
-    if len(data) > MAX_BYTES:
-        raise InputError(f"{path} must be a scene file of at most 1 MiB")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{path} must be a scene file in UTF-8 text, got binary data") from None
-    return parse_yaml(text, str(path))
+    return parse_yaml(read_text(path, "scene file"), str(path))
 
 
 def parse_yaml(text: str, where: str) -> Any:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError
+from ..scenes.text_file import read_text
 
 if TYPE_CHECKING:
     from ..core.camera import Camera
@@ -218,13 +219,7 @@ def _read_cameras(path: Path) -> list[Camera] | Camera:
 
 
 def _read_json(path: Path) -> Any:
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_CAMERA_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{path} must be a readable camera file, got: {error.strerror}") from None
-    if len(text) > MAX_CAMERA_BYTES:
-        raise InputError(f"{path} must be a camera file of at most 64 MiB")
+    text = read_text(path, "camera file", MAX_CAMERA_BYTES)
     try:
         return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 20 else float(digits))
     except (ValueError, RecursionError):
