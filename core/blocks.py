@@ -54,15 +54,6 @@ class BlockLayout:
         )
         return block, local
 
-    def footprint(self, block: int, aabb: Tensor) -> tuple[float, float, float, float]:
-        """Returns x_min, y_min, x_max, y_max of a block in scene units."""
-        column, row = divmod(block, self.division[1])
-        low, high = aabb[0].tolist(), aabb[1].tolist()
-        width = (high[0] - low[0]) / self.division[0]
-        height = (high[1] - low[1]) / self.division[1]
-        x, y = low[0] + column * width, low[1] + row * height
-        return x, y, x + width, y + height
-
 
 def _inside(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return (value - low) * 2 / (high - low) - 1

@@ -19,9 +19,9 @@ def test_every_point_of_the_box_lies_in_the_block_whose_footprint_holds_it() -> 
     layout = BlockLayout((3, 2))
     points = torch.rand(500, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
     block, local = layout.locate(points)
-    box = torch.tensor([[-1.0, -1, -1], [1, 1, 1]])
     for point, number, inside in zip(points, block.tolist(), local, strict=True):
-        x0, y0, x1, y1 = layout.footprint(number, box)
+        column, row = divmod(number, 2)
+        x0, y0, x1, y1 = column * 2 / 3 - 1, row - 1, (column + 1) * 2 / 3 - 1, row
         assert x0 - 1e-6 <= point[0] <= x1 + 1e-6
         assert y0 - 1e-6 <= point[1] <= y1 + 1e-6
         expected = [(point[0] - x0) / (x1 - x0) * 2 - 1, (point[1] - y0) / (y1 - y0) * 2 - 1, point[2]]

@@ -119,7 +119,7 @@ class Dialogs:
             pass
         dpg.add_spacer(height=self.look.px(4))
         with dpg.group(horizontal=True, horizontal_spacing=self.look.px(8)):
-            self.open_button = ui.button("Open", self._accept, "primary", None, 96)
+            ui.button("Open", self._accept, "primary", None, 96)
             ui.button("Browse…", self._browse, None, None, 96)
             ui.button("Cancel", lambda: self.close(), None, None, 96)
         dpg.pop_container_stack()

@@ -416,11 +416,10 @@ class MainWindow:
         self._front = [WINDOW["Camera"], WINDOW["Viewport"]]
 
     def _hide_interface(self, hidden: bool) -> None:
-        """Leaves only the picture, or brings everything back."""
+        """Leaves the picture and the menu bar, which Dear PyGui always draws, or brings everything back."""
         for name, window in WINDOW.items():
             if name != "Viewport":
                 dpg.configure_item(window, show=not hidden)
-        dpg.configure_item(self._menu.bar, show=not hidden)
         if not hidden:
             self._front = [WINDOW["Camera"], WINDOW["Viewport"]]
         self._pace.touch(since_start(), 4)

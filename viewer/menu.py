@@ -40,8 +40,8 @@ class MenuBar:
 
     def build(self, submit: Submit) -> None:
         """Makes the menus."""
-        with dpg.viewport_menu_bar() as self.bar:
-            self.widgets.styled(self.bar, "menu")
+        with dpg.viewport_menu_bar() as bar:
+            self.widgets.styled(bar, "menu")
             self._build_file()
             with dpg.menu(label="Edit"):
                 self._undo = self._action("Undo", Action.UNDO)

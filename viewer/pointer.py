@@ -15,7 +15,6 @@ from .state import Navigation, Pose, ViewerState
 
 LEFT, RIGHT, MIDDLE = 0, 1, 2  # button numbers of GLFW and Dear PyGui
 ZOOM_PIXELS = 40.0  # drag that counts as one wheel click of the field of view
-DOUBLE_CLICK_SLACK = 4.0  # pixels that the pointer may travel between two clicks
 
 Pixel = tuple[float, float]
 LABELS = {

@@ -84,7 +84,6 @@ class Session:
         self._worker: RenderWorker | None = None  # from the first scene on
         self._loader = SceneLoader(wake)
         self._loaded: Loaded | None = None
-        self._overrides: tuple[str, ...] = ()
         self._opening_since = 0.0
         self._glide: Glide | None = None
         self._size = (0, 0)
@@ -167,7 +166,6 @@ class Session:
 
     def open(self, path: Path, overrides: Sequence[str] = ()) -> None:
         """Opens a scene in the background; what is open stays until it is there."""
-        self._overrides = tuple(overrides)
         self._opening_since = since_start()
         self.submit(BeginOpening(path.name or str(path)))
         self._loader.open(path, overrides)

@@ -163,7 +163,7 @@ SHORTCUTS: tuple[Shortcut, ...] = (
     _press(Action.NORMALS, Section.PICTURE, "Show normals", Chord("F8")),
     _press(Action.BLOCKS, Section.PICTURE, "Show blocks", Chord("F9")),
     _press(Action.BLOCK_BORDERS, Section.PICTURE, "Show or hide the borders of the blocks", Chord("B")),
-    _press(Action.INTERFACE, Section.PROGRAM, "Hide or show the interface", Chord("Tab")),
+    _press(Action.INTERFACE, Section.PROGRAM, "Hide or show the panels", Chord("Tab")),
     _press(Action.HELP, Section.PROGRAM, "Show or hide this help", Chord("F1")),
     _press(Action.SCREENSHOT, Section.PROGRAM, "Save the picture", Chord("F12")),
     _press(Action.DISMISS, Section.PROGRAM, "Close the message or the help", Chord("Escape")),

@@ -207,7 +207,7 @@ APP_STYLES: dict[str, Any] = {
     "DockingSeparatorSize": 2,
     "WindowMinSize": (16, 16),
 }
-ALIGN_LEFT, ALIGN_CENTER, ALIGN_RIGHT = "0.0,0.5", "0.5,0.5", "1.0,0.5"  # strings: shares, not pixels
+ALIGN_LEFT, ALIGN_RIGHT = "0.0,0.5", "1.0,0.5"  # strings: shares, not pixels
 PLAIN = {"FrameBorderSize": 0, "FramePadding": (0, 4)}
 
 
@@ -337,12 +337,6 @@ class Look:
         digits = getattr(self.tokens, token).lstrip("#")
         red, green, blue, opaque = (int(digits.ljust(8, "f")[i : i + 2], 16) for i in (0, 2, 4, 6))
         return red, green, blue, int(share) if share else opaque if alpha is None else alpha
-
-    def mix(self, first: str, second: str, share: float) -> Rgba:
-        """Blends two tokens; `share` is that of the second."""
-        ends = zip(self.color(first), self.color(second), strict=True)
-        red, green, blue, alpha = (round(a + (b - a) * share) for a, b in ends)
-        return red, green, blue, alpha
 
     def load_fonts(self) -> None:
         """Loads the bundled faces; where that fails Dear PyGui's own small font stays."""

@@ -302,4 +302,4 @@ class Viewport:
                 with dpg.group():
                     dpg.add_spacer(height=0)
                     self._banner_text = dpg.add_text("", wrap=px(BANNER_WIDTH - 88))
-                self.banner_close = ui.icon("x", "Close (Esc)", lambda: submit(DismissMessage()), "hud")
+                ui.icon("x", "Close (Esc)", lambda: submit(DismissMessage()), "hud")

@@ -235,10 +235,6 @@ class Widgets:
         if not dpg.is_item_active(item):
             dpg.set_value(item, value)
 
-    def set_label(self, item: int, words: str) -> None:
-        """Sets the text of a label."""
-        dpg.set_item_label(item, words)
-
     def text_width(self, words: str, font: str = "body") -> float:
         """Returns the width of a text in pixels, at its font's own height; right from the second frame on."""
         key = (words, font)
