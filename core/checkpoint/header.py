@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..occupancy import OccupancyGrid
 from ..settings import ModelSettings, Sampling
 from .container import Container, read_container
+from .metadata import stated_settings
 from .unpickle import ByteArray, ConfigRecord
 from .values import Values, show
 
@@ -53,7 +54,7 @@ class LandmarkFile:
     path: Path
     container: Container
     header: Header
-    settings: ModelSettings  # from the file's own args
+    settings: ModelSettings  # from what this program or else LandMark wrote of the run
     tensors: dict[str, Tensor] | None  # None: the file has no state_dict
     grid_shape: dict[str, tuple[int, ...]] | None  # shapes of the complete planes and lines, in stacked files
     has_args: bool
@@ -86,7 +87,7 @@ def read_file(path: Path) -> LandmarkFile:
         path=path,
         container=container,
         header=_read_header(Values(file, "kwargs.", kwargs)),
-        settings=_read_settings(file, kwargs.get("args")),
+        settings=stated_settings(file, root).over(_read_settings(file, kwargs.get("args"))),
         tensors=tensors,
         grid_shape=_read_grid_shape(top, tensors),
         has_args="args" in kwargs,

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..errors import InputError
 from .header import LandmarkFile, read_file
 from .landmark import STACKED, SUB_FILES, Kind, Opened, open_checkpoint, recognise
+from .metadata import described
 from .naming import CheckpointName, find_checkpoint
 from .weights import NERF_SKIP
 
@@ -45,6 +46,7 @@ def describe(path: Path) -> Description:
         ("alpha mask", _mask_text(file)),
         ("from a config", _missing_text(file, kind)),
         ("renders alone", _renders_text(file, opened)),
+        *described(str(path), file.container.root),
     ]
     return Description(path, tuple(entries))
 

@@ -1,0 +1,1 @@
+"""Photographs with poses, in the formats that people have them in."""
