@@ -7,7 +7,13 @@ from torch import Tensor
 
 
 def sample_box(
-    rays_o: Tensor, rays_d: Tensor, aabb: Tensor, near_far: tuple[float, float], step: Tensor, n_samples: int
+    rays_o: Tensor,
+    rays_d: Tensor,
+    aabb: Tensor,
+    near_far: tuple[float, float],
+    step: Tensor,
+    n_samples: int,
+    jitter: Tensor | float = 0.0,
 ) -> Tensor:
     """Places samples `step` apart from where the ray enters the box (LandMark's `sample_ray`).
 
@@ -21,6 +27,7 @@ def sample_box(
         near_far: Bounds of the first sample.
         step: Distance between samples. scalar
         n_samples: Samples per ray.
+        jitter: Shift of all samples of a ray, in steps (training). scalar or [n_rays, 1]
 
     Returns:
         Distances t, ascending. [n_rays, n_samples]
@@ -29,7 +36,8 @@ def sample_box(
     to_high = (aabb[1] - rays_o) / safe
     to_low = (aabb[0] - rays_o) / safe
     t_first = torch.minimum(to_high, to_low).amax(dim=-1).clamp(*near_far)
-    return t_first[:, None] + step * torch.arange(n_samples, dtype=torch.float32, device=rays_o.device)
+    number = torch.arange(n_samples, dtype=torch.float32, device=rays_o.device)
+    return t_first[:, None] + step * (number + jitter)
 
 
 def sample_hull(
@@ -50,14 +58,20 @@ def sample_hull(
 
 
 def sample_importance(t: Tensor, weights: Tensor, n_samples: int) -> Tensor:
-    """Draws evenly spaced quantiles of the weights along each ray and merges them with the given samples.
+    """Draws evenly spaced quantiles of the weights along each ray and merges them with the given samples."""
+    u = torch.linspace(0, 1, n_samples, device=t.device).expand(len(t), -1).contiguous()
+    return sample_quantiles(t, weights, u)
 
-    Inverse transform sampling as in Eq. 5 of arxiv.org/abs/2003.08934, at u = linspace(0, 1).
+
+def sample_quantiles(t: Tensor, weights: Tensor, u: Tensor) -> Tensor:
+    """Draws quantiles of the weights along each ray and merges them with the given samples.
+
+    Inverse transform sampling as in Eq. 5 of arxiv.org/abs/2003.08934.
 
     Args:
         t: Distances of the first samples, ascending. [n_rays, n]
         weights: Their weights. [n_rays, n]
-        n_samples: Samples to draw.
+        u: Quantiles in [0, 1]. [n_rays, n_samples]
 
     Returns:
         All distances, ascending. [n_rays, n + n_samples]
@@ -66,7 +80,6 @@ def sample_importance(t: Tensor, weights: Tensor, n_samples: int) -> Tensor:
     inner = weights[:, 1:-1] + 1e-5
     cdf = torch.cumsum(inner / inner.sum(dim=-1, keepdim=True), dim=-1)
     cdf = torch.cat([torch.zeros_like(cdf[:, :1]), cdf], dim=-1)
-    u = torch.linspace(0, 1, n_samples, device=t.device).expand(len(t), -1).contiguous()
     index = torch.searchsorted(cdf, u, right=True)
     low = (index - 1).clamp(min=0)
     high = index.clamp(max=cdf.shape[-1] - 1)

@@ -149,15 +149,17 @@ def _compile(compiler: str, flags: list[str], folder: Path) -> None:
 
 
 def _ninja_file(compiler: str, flags: list[str]) -> str:
-    source = _escaped(str(SOURCES / "host.cpp"))
+    sources = sorted(SOURCES.glob("*.cpp"))
+    objects = " ".join(f"{source.stem}.o" for source in sources)
+    compiles = "".join(f"build {source.stem}.o: compile {_escaped(str(source))}\n" for source in sources)
     return (
         "rule compile\n"
         f"  command = {_quoted(compiler)} {' '.join(flags)} -MMD -MF $out.d -c $in -o $out\n"
         "  depfile = $out.d\n"
         "rule link\n"
         f"  command = {_quoted(compiler)} -shared -pthread $in -o $out\n"
-        f"build host.o: compile {source}\n"
-        f"build {LIBRARY}: link host.o\n"
+        f"{compiles}"
+        f"build {LIBRARY}: link {objects}\n"
     )
 
 

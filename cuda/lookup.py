@@ -109,18 +109,7 @@ class Lookup:
 
     def locate(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Returns each point's block number, out of range if it has none [n], and its place inside [n, 3]."""
-        normalized = (points - self.low) * (2.0 / (self.high - self.low)) - 1
-        columns, rows = self.tables.division
-        if columns * rows == 1:
-            return torch.zeros(len(points), dtype=torch.int64, device=self.device), normalized
-        width, height = 2 / columns, 2 / rows
-        column = torch.floor((normalized[:, 0] + 1) / width)
-        block = column * rows + torch.floor((normalized[:, 1] + 1) / height)
-        column = torch.floor(block / rows)
-        row = block - column * rows
-        x = _inside(normalized[:, 0], -1 + column * width, -1 + (column + 1) * width)
-        y = _inside(normalized[:, 1], -1 + row * height, -1 + (row + 1) * height)
-        return block.to(torch.int64), torch.stack([x, y, normalized[:, 2]], dim=-1)
+        return locate(points, self.low, self.high, self.tables.division)
 
     def _is_void(self, points: Tensor) -> Tensor:
         block, _ = self.locate(points)
@@ -151,9 +140,9 @@ class Lookup:
         for p, (plane, line) in enumerate(zip(planes, lines, strict=True)):
             direction = p // self.tables.n_levels
             u, v, w = DIRECTION_AXES[direction]
-            at_u, at_v = _texels(local[:, u], plane.shape[1]), _texels(local[:, v], plane.shape[0])
+            at_u, at_v = texels(local[:, u], plane.shape[1]), texels(local[:, v], plane.shape[0])
             on_plane = _bilinear(plane, at_u, at_v)
-            on_line = _linear(line, _texels(local[:, w], line.shape[0]))
+            on_line = _linear(line, texels(local[:, w], line.shape[0]))
             width = channels[direction]
             torch.mul(on_plane[:, :width], on_line[:, :width], out=products[:, first : first + width])
             first += width
@@ -176,11 +165,34 @@ class Lookup:
         return self._cells
 
 
+def locate(points: Tensor, low: Tensor, high: Tensor, division: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Returns each point's block number, out of range if it has none, and its place in [-1, 1] inside.
+
+    Args:
+        points: Positions in scene units. [n, 3]
+        low: Lowest corner of the field. [3]
+        high: Highest corner. [3]
+        division: Blocks along x and y.
+    """
+    normalized = (points - low) * (2.0 / (high - low)) - 1
+    columns, rows = division
+    if columns * rows == 1:
+        return torch.zeros(len(points), dtype=torch.int64, device=points.device), normalized
+    width, height = 2 / columns, 2 / rows
+    column = torch.floor((normalized[:, 0] + 1) / width)
+    block = column * rows + torch.floor((normalized[:, 1] + 1) / height)
+    column = torch.floor(block / rows)
+    row = block - column * rows
+    x = _inside(normalized[:, 0], -1 + column * width, -1 + (column + 1) * width)
+    y = _inside(normalized[:, 1], -1 + row * height, -1 + (row + 1) * height)
+    return block.to(torch.int64), torch.stack([x, y, normalized[:, 2]], dim=-1)
+
+
 def _inside(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return (value - low) * 2 / (high - low) - 1
 
 
-def _texels(c: Tensor, n: int) -> Texels:
+def texels(c: Tensor, n: int) -> Texels:
     """Finds the two texels next to positions in [-1, 1]: align_corners, zero outside. [n_points] each"""
     x = (c + 1) / 2 * (n - 1)
     base = torch.floor(x).clamp(0, max(n - 2, 0))

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import build, native, reference
+from . import build, native, reference, train_native, train_torch
+from .checks import MAX_TEXELS, check_decoder, check_train_step, require_tensor
 from .tables import (
     CHANNEL_MULTIPLE,
     BlockTables,
@@ -21,11 +22,11 @@ from .tables import (
     RenderOptions,
     View,
 )
+from .train_tables import PlaneUpdate, RayBatch, StepResult, TrainOptions, TrainTables
 
 logger = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "native", "torch")
-MAX_TEXELS = 2**31 - 1  # per plane; the kernels count them in 32 bits
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def render(
     _check_options(tables, options)
     control = control or RenderControl(view.width, view.height)
     _check_control(control, view)
-    library = _library_for(tables, backend)
+    library = _library_for(tables.device, backend)
     if library is not None:
         return library.render(tables, view, options, buffers, control)
     return reference.render(tables, view, options, buffers, control)
@@ -84,8 +85,8 @@ def render(
 def probe(tables: FieldTables, points: Tensor, backend: str = "auto") -> Probe:
     """Returns what the field holds at points in scene units. points: [n, 3] float32"""
     check_tables(tables)
-    _require_tensor("points", points, torch.float32, (None, 3))
-    library = _library_for(tables, backend)
+    require_tensor("points", points, torch.float32, (None, 3))
+    library = _library_for(tables.device, backend)
     if library is not None:
         return Probe(*library.query(tables, points))
     return Probe(*reference.query(tables, points))
@@ -111,13 +112,48 @@ def decode(
         Colours in [0, 1]. [n, 3]
     """
     check_tables(tables)
-    _require_tensor("features", features, torch.float32, (None, tables.decoder.basis.shape[0]))
-    _require_tensor("directions", directions, torch.float32, (len(features), 3))
+    require_tensor("features", features, torch.float32, (None, tables.decoder.basis.shape[0]))
+    require_tensor("directions", directions, torch.float32, (len(features), 3))
     _check_latent(tables, latent)
-    library = _library_for(tables, backend)
+    library = _library_for(tables.device, backend)
     if library is not None:
         return library.decode(tables, features, directions, latent)
     return reference.decode(tables, features, directions, latent)
+
+
+def train_step(
+    tables: TrainTables,
+    batch: RayBatch,
+    options: TrainOptions,
+    update: PlaneUpdate | None = None,
+    backend: str = "auto",
+) -> StepResult:
+    """Renders a batch of rays, finds the gradients of its losses and updates the planes.
+
+    The native code serves tables on the CPU without NeRF branch and extra loss; its results do not depend on
+    the number of threads.
+
+    Args:
+        tables: The field; its planes and their moments change in place if `update` is given.
+        batch: Rays, colours and random numbers, on the tables' device.
+        options: How to render and which losses to add.
+        update: Regularisation and Adam of the planes; None returns their gradients instead.
+        backend: "native", "torch", or "auto" for the native code where it can be had.
+
+    Returns:
+        Predictions, losses, counts, and the gradients of the data losses.
+
+    Raises:
+        ValueError: An argument does not fit the others.
+        RuntimeError: The native code was demanded and is not there.
+    """
+    check_train_step(tables, batch, options, update)
+    library = _library_for(tables.density_planes[0].device, backend)
+    if library is not None and tables.nerf is None and options.extra_loss is None:
+        return train_native.train_step(library, tables, batch, options, update)
+    if backend == "native":
+        raise RuntimeError("the native training step has no NeRF branch and no extra loss")
+    return train_torch.train_step(tables, batch, options, update)
 
 
 def backend_status(device: torch.device | str = "cpu") -> BackendStatus:
@@ -170,14 +206,14 @@ class _Native:
 _native = _Native()
 
 
-def _library_for(tables: FieldTables, backend: str) -> native.Library | None:
+def _library_for(device: torch.device, backend: str) -> native.Library | None:
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend}")
     if backend == "torch":
         return None
-    if tables.device.type != "cpu":
+    if device.type != "cpu":
         if backend == "native":
-            raise RuntimeError(f"the native kernels need tables on the CPU, got tables on {tables.device}")
+            raise RuntimeError(f"the native kernels need tables on the CPU, got tables on {device}")
         return None
     library = _native.get()
     if isinstance(library, str):
@@ -207,7 +243,7 @@ def check_tables(tables: FieldTables) -> None:
         raise ValueError(f"planes must be float16 or float32, got {dtype}")
     for block in held:
         _check_block(tables, block, dtype)
-    _check_decoder(tables)
+    check_decoder(tables.decoder, tables.n_levels * sum(tables.appearance_channels))
     tables.cache["checked"] = True
 
 
@@ -222,34 +258,12 @@ def _check_block(tables: FieldTables, block: BlockTables, dtype: torch.dtype) ->
             raise ValueError(f"every block must have {n_tables} {name} planes and lines, got {len(planes)}")
         for p, (plane, line) in enumerate(zip(planes, lines, strict=True)):
             padded = -(-channels[p // tables.n_levels] // CHANNEL_MULTIPLE) * CHANNEL_MULTIPLE
-            _require_tensor(f"{name} plane {p}", plane, dtype, (None, None, padded), tables.device)
-            _require_tensor(f"{name} line {p}", line, torch.float32, (None, padded), tables.device)
+            require_tensor(f"{name} plane {p}", plane, dtype, (None, None, padded), tables.device)
+            require_tensor(f"{name} line {p}", line, torch.float32, (None, padded), tables.device)
             if not 0 < plane.shape[0] * plane.shape[1] <= MAX_TEXELS or not len(line):
                 raise ValueError(
                     f"{name} plane {p} must have 1 to {MAX_TEXELS} texels, got {tuple(plane.shape[:2])}"
                 )
-
-
-def _check_decoder(tables: FieldTables) -> None:
-    decoder = tables.decoder
-    feature_dim, n_products = decoder.basis.shape
-    expected = tables.n_levels * sum(tables.appearance_channels)
-    if n_products != expected:
-        raise ValueError(f"decoder.basis must have {expected} columns, got {n_products}")
-    n_inputs = feature_dim * (1 + 2 * max(decoder.feature_pe, 0)) + decoder.latent_dim
-    if decoder.view_pe > -1:
-        n_inputs += 3 + 6 * decoder.view_pe
-    for number, (weight, bias) in enumerate(decoder.layers):
-        n_outputs = 3 if number == len(decoder.layers) - 1 else weight.shape[0]
-        if tuple(weight.shape) != (n_outputs, n_inputs):
-            raise ValueError(
-                f"decoder layer {number} must be [{n_outputs}, {n_inputs}], got {list(weight.shape)}"
-            )
-        if bias is not None and tuple(bias.shape) != (n_outputs,):
-            raise ValueError(f"decoder bias {number} must be [{n_outputs}], got {list(bias.shape)}")
-        n_inputs = n_outputs
-    if len(decoder.layers) != 3:
-        raise ValueError(f"the decoder must have 3 layers, got {len(decoder.layers)}")
 
 
 def _check_view(view: View, buffers: FrameBuffers) -> None:
@@ -258,12 +272,12 @@ def _check_view(view: View, buffers: FrameBuffers) -> None:
     if view.width < 1 or view.height < 1:
         raise ValueError(f"a view must be at least 1 x 1 pixels, got {view.width} x {view.height}")
     size = (view.height, view.width)
-    _require_tensor("rgb", buffers.rgb, torch.float32, (*size, 3))
-    _require_tensor("opacity", buffers.opacity, torch.float32, size)
-    _require_tensor("depth", buffers.depth, torch.float32, size)
-    _require_tensor("median_depth", buffers.median_depth, torch.float32, size)
+    require_tensor("rgb", buffers.rgb, torch.float32, (*size, 3))
+    require_tensor("opacity", buffers.opacity, torch.float32, size)
+    require_tensor("depth", buffers.depth, torch.float32, size)
+    require_tensor("median_depth", buffers.median_depth, torch.float32, size)
     if buffers.normals is not None:
-        _require_tensor("normals", buffers.normals, torch.float32, (*size, 3))
+        require_tensor("normals", buffers.normals, torch.float32, (*size, 3))
 
 
 def _check_options(tables: FieldTables, options: RenderOptions) -> None:
@@ -287,7 +301,7 @@ def _check_latent(tables: FieldTables, latent: Tensor | None) -> None:
         if expected:
             raise ValueError(f"latent must be float32 [{expected}], got None")
     elif expected:
-        _require_tensor("latent", latent, torch.float32, (expected,))
+        require_tensor("latent", latent, torch.float32, (expected,))
 
 
 def _check_control(control: RenderControl, view: View) -> None:
@@ -300,27 +314,3 @@ def _check_control(control: RenderControl, view: View) -> None:
     order = control.order
     if len(order) and not (int(order.min()) >= 0 and int(order.max()) < control.columns * control.rows):
         raise ValueError(f"order must hold tile numbers below {control.columns * control.rows}, got others")
-
-
-def _require_tensor(
-    name: str,
-    tensor: Tensor,
-    dtype: torch.dtype,
-    shape: tuple[int | None, ...],
-    device: torch.device | None = None,
-) -> None:
-    device = device or torch.device("cpu")
-    fits = tensor.dim() == len(shape) and all(
-        want in (None, have) for want, have in zip(shape, tensor.shape, strict=False)
-    )
-    if not fits or tensor.dtype != dtype or tensor.device != device or not tensor.is_contiguous():
-        wanted = ", ".join("n" if side is None else str(side) for side in shape)
-        layout = "" if tensor.is_contiguous() else ", not contiguous"
-        raise ValueError(
-            f"{name} must be contiguous {_short(dtype)} [{wanted}] on {device}, "
-            f"got {_short(tensor.dtype)} {list(tensor.shape)} on {tensor.device}{layout}"
-        )
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

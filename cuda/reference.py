@@ -190,7 +190,8 @@ def _render_rays(lookup: Lookup, rays: Rays, options: RenderOptions) -> Seen:
         rgb = (colors + (1.0 - opacity[:, None]) * background).clamp(0, 1)
     if nerf is None:
         return Seen(rgb, opacity, (weights * t).sum(dim=-1), _median(weights, t))
-    t = _draw(t, weights, options.nerf_n_importance)
+    share = torch.linspace(0, 1, options.nerf_n_importance, device=t.device)
+    t = draw_importance(t, weights, share.expand(len(t), -1).contiguous())
     seen = _render_nerf(lookup, nerf, rays, t, options)
     if options.nerf is NerfMode.RESIDUAL:
         return Seen((seen.rgb + rgb).clamp(0, 1), seen.opacity, seen.depth, seen.median_depth)
@@ -329,13 +330,12 @@ def _normals(lookup: Lookup, rays: Rays, depth: Tensor, spacing: float) -> Tenso
     return normals
 
 
-def _draw(t: Tensor, weights: Tensor, n: int) -> Tensor:
-    """Adds the n evenly spaced quantiles of the weights to the samples. [n_rays, n_t] -> [n_rays, n_t + n]"""
+def draw_importance(t: Tensor, weights: Tensor, u: Tensor) -> Tensor:
+    """Adds the quantiles u [n_rays, n] of the weights to the samples. [n_rays, n_t] -> [n_rays, n_t + n]"""
     bins = 0.5 * (t[:, 1:] + t[:, :-1])
     inner = weights[:, 1:-1] + 1e-5
     cdf = torch.cumsum(inner / inner.sum(dim=-1, keepdim=True), dim=-1)
     cdf = torch.cat([torch.zeros_like(cdf[:, :1]), cdf], dim=-1)
-    u = torch.linspace(0, 1, n, device=t.device).expand(len(t), -1).contiguous()
     index = torch.searchsorted(cdf, u, right=True)
     low, high = (index - 1).clamp(min=0), index.clamp(max=cdf.shape[-1] - 1)
     cdf_low, bin_low = cdf.gather(1, low), bins.gather(1, low)
@@ -354,9 +354,9 @@ def _render_nerf(lookup: Lookup, nerf: NerfWeights, rays: Rays, t: Tensor, optio
     for first in range(0, len(flat), NERF_CHUNK):
         part = slice(first, first + NERF_CHUNK)
         origins, directions = rays.origins[ray[part]], rays.directions[ray[part]]
-        density, color = _nerf(
-            lookup, nerf, origins + directions * flat[part, None], directions, options.latent
-        )
+        points = origins + directions * flat[part, None]
+        products = lookup.density_products(points), lookup.appearance_products(points)
+        density, color = nerf_outputs(nerf, points, directions, products, options.latent)
         raw.append(density)
         rgb.append(color)
     delta = torch.cat([t[:, 1:] - t[:, :-1], torch.full_like(t[:, :1], 1000.0)], dim=-1)
@@ -365,24 +365,35 @@ def _render_nerf(lookup: Lookup, nerf: NerfWeights, rays: Rays, t: Tensor, optio
     return Seen(colors, weights.sum(dim=-1), (weights * t).sum(dim=-1), _median(weights, t))
 
 
-def _nerf(
-    lookup: Lookup, nerf: NerfWeights, points: Tensor, directions: Tensor, latent: Tensor | None
+def nerf_outputs(
+    nerf: NerfWeights,
+    points: Tensor,
+    directions: Tensor,
+    products: tuple[Tensor, Tensor],
+    latent: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Returns raw density [n] and colour [n, 3] of the NeRF branch."""
+    """Returns raw density [n] and colour [n, 3] of the NeRF branch.
+
+    Args:
+        nerf: The branch's weights.
+        points: Positions in scene units. [n, 3]
+        directions: Ray directions, not normalised. [n, 3]
+        products: Plane times line of every density level and of every appearance level.
+        latent: Appearance embedding, one for all or one for each. [latent_dim] or [n, latent_dim]
+    """
     device = points.device
 
     def layer(values: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
         return F.linear(values, weights[0].to(device), weights[1].to(device))
 
-    inputs = torch.cat([points, encode(points, nerf.point_pe), lookup.density_products(points)], dim=-1)
+    inputs = torch.cat([points, encode(points, nerf.point_pe), products[0]], dim=-1)
     hidden = inputs
     for number, weights in enumerate(nerf.point_layers):
         hidden = torch.relu_(layer(hidden, weights))
         if number == nerf.skip:
             hidden = torch.cat([inputs, hidden], dim=-1)
     raw = layer(hidden, nerf.density).squeeze(-1)
-    seen = [layer(hidden, nerf.feature), directions, encode(directions, nerf.view_pe)]
-    seen.append(lookup.appearance_products(points))
+    seen = [layer(hidden, nerf.feature), directions, encode(directions, nerf.view_pe), products[1]]
     if latent is not None:
         seen.append(latent.to(device).expand(len(points), -1))
     hidden = torch.cat(seen, dim=-1)

@@ -6,7 +6,8 @@ Nothing here knows files or windows. `landmark_viewer.core` fills these in, `ops
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,21 @@ class NerfWeights:
     point_pe: int  # frequencies of the position encoding
     view_pe: int  # frequencies of the direction encoding
     skip: int = 4  # the input is concatenated after this point layer
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> NerfWeights:
+        """Returns the branch with a function of each tensor in its place."""
+
+        def both(layer: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            return function(layer[0]), function(layer[1])
+
+        return replace(
+            self,
+            point_layers=tuple(both(layer) for layer in self.point_layers),
+            density=both(self.density),
+            feature=both(self.feature),
+            view_layers=tuple(both(layer) for layer in self.view_layers),
+            color=both(self.color),
+        )
 
 
 @dataclass(frozen=True)

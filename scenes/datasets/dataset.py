@@ -41,7 +41,7 @@ class PhotoFile:
     path: Path
     camera: Camera  # c2w in source coordinates; cx, cy as stated by the source
     lens: Lens = Lens()
-    code: int | None = None  # appearance code; None: the photograph's number in its split
+    code: int | None = None  # appearance code; None: one of its own, or the nearest neighbour's for a test
     mask: Path | None = None  # pixels that are 0 here are not trained on
     split: str | None = None  # "train", "test", or None where the source has no split
 

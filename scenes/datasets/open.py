@@ -82,6 +82,8 @@ def open_dataset(options: DatasetOptions, progress: Progress | None = None) -> D
     bounds = scene_bounds(fitted, options, placement, cameras)
     near_far = scene_near_far(fitted, options, bounds, cameras)
     total = len(cameras)
+    train = [replace(photo, code=i if photo.code is None else photo.code) for i, photo in enumerate(train)]
+    test = [_lit_as_nearest(photo, train) for photo in test]
     opened = (
         _opened("train", train, fitted, options, placement, _part(progress, 0, total)),
         _opened("test", test, fitted, options, placement, _part(progress, len(train), total)),
@@ -111,13 +113,21 @@ def _opened(
 ) -> Photos:
     """Opens the photographs of one split."""
     recipes = [_recipe(photo, source, options) for photo in photos]
-    codes = [number if photo.code is None else photo.code for number, photo in enumerate(photos)]
     return Photos(
         cameras=tuple(_final_camera(placement.camera(recipe.camera), options) for recipe in recipes),
         names=tuple(_name(photo.path, source.root) for photo in photos),
-        codes=np.array(codes, dtype=np.int32),
+        codes=np.array([photo.code for photo in photos], dtype=np.int32),
         pixels=open_pixels(recipes, name, options.max_memory, options.cache, progress),
     )
+
+
+def _lit_as_nearest(photo: PhotoFile, train: Sequence[PhotoFile]) -> PhotoFile:
+    """Returns a photograph to test with; one that states no code gets that of its nearest neighbour."""
+    if photo.code is not None:
+        return photo
+    eyes = np.stack([other.camera.eye for other in train])
+    nearest = np.linalg.norm(eyes - photo.camera.eye, axis=1).argmin()
+    return replace(photo, code=train[nearest].code)
 
 
 def _part(progress: Progress | None, first: int, total: int) -> Progress | None:

@@ -1,0 +1,1 @@
+"""Training a GridNeRF from photographs with known poses."""
