@@ -193,7 +193,10 @@ class _Files:
     def _block(self, number: int) -> Iterator[tuple[str, Tensor]]:
         """Copies the planes (1, C, n_v, n_u) and lines (1, C, n_w, 1) of one block."""
         for key, table in self._tables():
-            yield key, _copy(table[None, :, number] if "_plane" in key else table[None, :, number, :, None])
+            if "_plane." in key:
+                yield key, _copy(table[None, :, number], self._plane_type)
+            else:
+                yield key, _copy(table[None, :, number, :, None])
 
     def _stacked(self) -> Iterator[tuple[str, Tensor]]:
         """Goes through planes (1, C, n_blocks, n_v, n_u) and lines (1, C, n_w, n_blocks)."""
@@ -201,7 +204,11 @@ class _Files:
             yield key, table[None] if "_plane" in key else table[None].movedim(2, 3)
 
     def _merged_state(self, dropped: Collection[str] = ()) -> dict[str, Tensor]:
-        stacked = {key: _copy(tensor) for key, tensor in self._stacked() if key not in dropped}
+        stacked = {
+            key: _copy(tensor, self._plane_type if "_plane." in key else torch.float32)
+            for key, tensor in self._stacked()
+            if key not in dropped
+        }
         state = {**stacked, **dict(self._networks())}
         return {key: state[key] for key in sorted(state)}
 
@@ -219,12 +226,17 @@ class _Files:
             copied = _copy(tensor)
             if key == "basis_den.weight":
                 copied = copied.reshape(1, -1)
-            yield key, _padded(copied) if key == "embedding_app.weight" else copied
+            yield key, _padded(copied).to(self._plane_type) if key == "embedding_app.weight" else copied
+
+    @property
+    def _plane_type(self) -> torch.dtype:
+        """Number format of what makes a file large."""
+        return torch.float16 if self.parameters.settings.half_planes else torch.float32
 
 
-def _copy(tensor: Tensor) -> Tensor:
+def _copy(tensor: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Returns the tensor in a storage of its own on the CPU, in the order of its axes."""
-    return tensor.detach().to("cpu", torch.float32, copy=True, memory_format=torch.contiguous_format)
+    return tensor.detach().to("cpu", dtype, copy=True, memory_format=torch.contiguous_format)
 
 
 def _padded(embedding: Tensor) -> Tensor:

@@ -79,6 +79,7 @@ class TrainSettings:
     device: str = "auto"  # auto, cpu or cuda
     backend: str = "auto"  # auto, native or torch
     tensorboard: bool = False
+    half_planes: bool = False  # checkpoints hold planes and codes as float16, which LandMark reads as well
 
     @property
     def n_blocks(self) -> int:

@@ -4,7 +4,7 @@
 #pragma once
 #include <stdint.h>
 
-#define LV_ABI 2
+#define LV_ABI 3
 #define LV_TILE 8  // pixels along the side of a tile
 
 enum LvSampling { LV_BOX = 0, LV_HULL = 1 };

@@ -94,8 +94,8 @@ static void run_layer(const Layer& layer, int n, const float* in, int in_stride,
   });
 }
 
-// Same for a layer of one group after a relu: inputs that are 0 in a whole group of rows are left out, which changes
-// no bit of the result. index: scratch [n / ROWS][in_stride + LANES]
+// Same for a layer of one group that takes the output of a relu or its gradient: inputs that are 0 in a whole group of
+// rows are left out, which changes no bit of the result. index: scratch [n / ROWS][in_stride + LANES]
 template <bool RELU>
 static void run_sparse_layer(const Layer& layer, int n, const float* in, int in_stride, const float* const* start,
                              float* out, int out_stride, int32_t* index) {
@@ -104,8 +104,9 @@ static void run_sparse_layer(const Layer& layer, int n, const float* in, int in_
     int32_t* to = index + (size_t)row / ROWS * (in_stride + LANES);
     int count = 0;
     for (int i = 0; i < layer.group_size; i += LANES) {
-      Vec largest = load<Vec>(in + (size_t)row * in_stride + i);
-      for (int r = 1; r < ROWS; r++) largest = max_of(largest, load<Vec>(in + (size_t)(row + r) * in_stride + i));
+      Vec largest = {};
+      for (int r = 0; r < ROWS; r++)
+        largest = max_of(largest, absolute(load<Vec>(in + (size_t)(row + r) * in_stride + i)));
       count += append_set(to + count, i, bits_of(largest > 0.0f));
     }
     counts[row / ROWS] = count;

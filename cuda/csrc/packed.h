@@ -139,7 +139,7 @@ static size_t plane_bytes(const PackedField& packed) {
   return n * (field.half ? 2 : 4);
 }
 
-static PackedField* pack_field(const LvField& field) {
+static inline PackedField* pack_field(const LvField& field) {
   PackedField* packed = new PackedField();
   packed->field = field;
   packed->n_tables = field.n_directions * field.n_levels;
@@ -150,4 +150,24 @@ static PackedField* pack_field(const LvField& field) {
   pack_ray_inputs(*packed);
   fold_density(*packed);
   return packed;
+}
+
+// Fills the groups behind the feature of a row: sin and cos of feature * 2^k. Odd k come from the double angle.
+LV_HD void encode_row(const PackedField& packed, float* row) {
+  const int width = packed.feature, n_frequencies = packed.field.feature_pe;
+  for (int i = 0; i < width; i += LANES) {
+    Vec value = load<Vec>(row + i), sine = {}, cosine = {};
+    float* to = row + width + i;
+    for (int k = 0; k < n_frequencies; k++, to += 2 * width) {
+      if (k & 1) {
+        Vec doubled = 2.0f * sine * cosine;
+        cosine = fused(-2.0f * sine, sine, splat<Vec>(1.0f));
+        sine = doubled;
+      } else {
+        sincos_of(value * (float)(1u << k), sine, cosine);
+      }
+      store(to, sine);
+      store(to + width, cosine);
+    }
+  }
 }

@@ -64,6 +64,17 @@ LV_HD void clip_to_box(Ray& ray, const float low[3], const float high[3]) {
   if (last < (float)ray.end) ray.end = last > (float)ray.begin ? (int)last : ray.begin;
 }
 
+// Distance at which a ray enters the bounding box; behind where it leaves if it misses.
+LV_HD float box_entry(const LvField& field, const Ray& ray) {
+  float enter = -INFINITY;
+  for (int i = 0; i < 3; i++) {
+    float v = ray.d[i] == 0.0f ? 1e-6f : ray.d[i];
+    float a = div_rn(sub_rn(field.high[i], ray.o[i]), v), b = div_rn(sub_rn(field.low[i], ray.o[i]), v);
+    enter = max_of(enter, min_of(a, b));
+  }
+  return enter;
+}
+
 LV_HD Ray start_ray(const LvField& field, const LvOptions& options, const LvView& view, int column, int row) {
   Ray ray;
   ray_through(view, column, row, ray.o, ray.d);
@@ -75,13 +86,7 @@ LV_HD Ray start_ray(const LvField& field, const LvOptions& options, const LvView
     ray.t_last = ray.d[2] >= 0.0f ? options.far : floor_distance;
     ray.spacing = (ray.t_last - ray.t_first) / (float)(options.n > 1 ? options.n - 1 : 1);
   } else {
-    float enter = -INFINITY;
-    for (int i = 0; i < 3; i++) {
-      float v = ray.d[i] == 0.0f ? 1e-6f : ray.d[i];
-      float a = div_rn(sub_rn(field.high[i], ray.o[i]), v), b = div_rn(sub_rn(field.low[i], ray.o[i]), v);
-      enter = max_of(enter, min_of(a, b));
-    }
-    ray.t_first = clamp(enter, options.near, options.far);
+    ray.t_first = clamp(box_entry(field, ray), options.near, options.far);
     ray.t_last = ray.t_first;
     ray.spacing = options.step;
   }

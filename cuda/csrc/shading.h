@@ -97,26 +97,6 @@ static void run_lookups(Batch& batch) {
   batch.n_lookups = 0;
 }
 
-// Fills the groups behind the feature of a row: sin and cos of feature * 2^k. Odd k come from the double angle.
-LV_HD void encode_row(const PackedField& packed, float* row) {
-  const int width = packed.feature, n_frequencies = packed.field.feature_pe;
-  for (int i = 0; i < width; i += LANES) {
-    Vec value = load<Vec>(row + i), sine = {}, cosine = {};
-    float* to = row + width + i;
-    for (int k = 0; k < n_frequencies; k++, to += 2 * width) {
-      if (k & 1) {
-        Vec doubled = 2.0f * sine * cosine;
-        cosine = fused(-2.0f * sine, sine, splat<Vec>(1.0f));
-        sine = doubled;
-      } else {
-        sincos_of(value * (float)(1u << k), sine, cosine);
-      }
-      store(to, sine);
-      store(to + width, cosine);
-    }
-  }
-}
-
 // Colours of n decoder rows. rgb: [n][3]
 static void decode_rows(Batch& batch, int n, float (*rgb)[3]) {
   const PackedField& packed = batch.packed;
