@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,16 +13,16 @@ from typing import Any
 
 from ..core.errors import InputError
 from ..core.settings import ModelSettings, Sampling
+from .kinds import MAX_BLOCKS, MAX_SAMPLES
 from .text_file import read_text
 
-MAX_SAMPLES = 16384  # per ray; keeps a slip of the keyboard from exhausting the memory
-MAX_BLOCKS = 1024  # along one axis
-
 _KEY = re.compile(r"(?:--)?([^:=;#\s]+)\s*[:=]?\s*")  # then the value
+NOTHING = "None"  # how LandMark itself writes an option that was not given
 _QUOTED = re.compile(r"""(['"])(.*?)\1(?=\s+[;#]|$)""")
 _COMMENT = re.compile(r"\s[;#]|^[;#]")
 
-# Options of LandMark that a viewer has no use for: they are passed over in silence.
+# Options of LandMark that a viewer has no use for: they are passed over in silence; so are the last three,
+# which its configs have but its program does not.
 _OTHER = """
     L1_weight_inital N_vis N_voxel_final N_voxel_init Ortho_weight TV_weight_app TV_weight_density
     add_distort add_lpips add_nerf add_timestamp add_upsample alpha_grid_reso alpha_mask_thre basedir
@@ -39,6 +39,7 @@ _OTHER = """
     render_skip render_spherical render_spherical_radius render_spherical_zdiff render_test render_ub
     resMode skip_save_imgs start_iters step_ratio subfolder tensorboard test_all train_near_far ub
     update_AlphaMask_list upsamp_list use_preprocessed_data view_pe vis_every wandb world_size
+    L1_weight_rest rm_weight_mask_thre shadingMode
 """
 _OTHER_KEYS = frozenset(_OTHER.split())
 
@@ -52,7 +53,44 @@ class Option:
     parse: Callable[[Any], Any]  # raises ValueError or TypeError for anything else
 
 
-def _flag(value: Any) -> bool:
+@dataclass(frozen=True)
+class Line:
+    """One key of a config and its value as written."""
+
+    path: Path
+    number: int  # from 1
+    key: str
+    text: str
+
+    @property
+    def where(self) -> str:
+        """Start of every error message."""
+        return f"{self.path}, line {self.number}"
+
+    @property
+    def literal(self) -> Any:
+        """The value as Python writes it, or else its text."""
+        try:
+            return ast.literal_eval(self.text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return self.text
+
+    def value(self, option: Option) -> Any:
+        """Reads the value.
+
+        Raises:
+            InputError: The option does not accept it.
+        """
+        try:
+            return option.parse(self.literal)
+        except (KeyError, ValueError, TypeError, OverflowError):
+            raise InputError(
+                f"{self.where}: {self.key} must be {option.expected}, got {_short(self.text)}"
+            ) from None
+
+
+def flag(value: Any) -> bool:
+    """Accepts what LandMark accepts for a switch."""
     return {0: False, 1: True, "false": False, "true": True, "no": False, "yes": True}[
         value.lower() if isinstance(value, str) else value
     ]
@@ -81,16 +119,16 @@ _FLAG = "0 or 1"
 _COUNT = f"a whole number from 1 to {MAX_SAMPLES}"
 
 USED_OPTIONS = {
-    "white_bkgd": Option("white_background", _FLAG, _flag),
-    "sampling_opt": Option("sampling", _FLAG, lambda value: Sampling.HULL if _flag(value) else Sampling.BOX),
+    "white_bkgd": Option("white_background", _FLAG, flag),
+    "sampling_opt": Option("sampling", _FLAG, lambda value: Sampling.HULL if flag(value) else Sampling.BOX),
     "n_importance": Option("n_importance", _COUNT, _count),
     "nerf_n_importance": Option("nerf_n_importance", _COUNT, _count),
     "alpha_mask_filter_thre": Option("alpha_mask_threshold", "a finite number", _number),
     "plane_division": Option(
         "plane_division", f"two whole numbers from 1 to {MAX_BLOCKS} such as [2,2]", _division
     ),
-    "run_nerf": Option("run_nerf", _FLAG, _flag),
-    "residnerf": Option("residual_nerf", _FLAG, _flag),
+    "run_nerf": Option("run_nerf", _FLAG, flag),
+    "residnerf": Option("residual_nerf", _FLAG, flag),
 }
 
 
@@ -113,43 +151,40 @@ def read_landmark_config(path: Path) -> LandmarkConfig:
     Raises:
         InputError: The file cannot be read, or an option that decides the picture has a wrong value.
     """
-    entries = _entries(path, read_text(path, "LandMark config"))
-    stated: dict[str, Any] = {}
-    unknown = []
-    for key, (line, text) in entries.items():
-        if key in USED_OPTIONS:
-            stated[USED_OPTIONS[key].setting] = _value(path, line, key, text)
-        elif key not in _OTHER_KEYS:
-            _refuse_near_miss(path, line, key)
-            unknown.append(key)
-    notices = []
-    if unknown:
-        shown = ", ".join(unknown[:6]) + (", ..." if unknown[6:] else "")
-        notices.append(f"{path.name} has keys that are not LandMark's and are ignored: {shown}.")
-    return LandmarkConfig(path, ModelSettings(**stated), tuple(notices))
+    lines = read_lines(path)
+    stated = {
+        USED_OPTIONS[line.key].setting: line.value(USED_OPTIONS[line.key])
+        for line in lines
+        if line.key in USED_OPTIONS
+    }
+    return LandmarkConfig(path, ModelSettings(**stated), unknown_keys(path, lines, USED_OPTIONS))
 
 
 def looks_like_config(path: Path) -> bool:
     """Whether a text file is a LandMark config: every line parses and at least three keys are LandMark's."""
     try:
-        keys = _entries(path, read_text(path, "LandMark config"))
+        lines = read_lines(path)
     except InputError:
         return False
-    return sum(key in USED_OPTIONS or key in _OTHER_KEYS for key in keys) >= 3
+    return sum(line.key in USED_OPTIONS or line.key in _OTHER_KEYS for line in lines) >= 3
 
 
-def _entries(path: Path, text: str) -> Mapping[str, tuple[int, str]]:
-    """Returns line number and text of every key; as in LandMark, the last of equal keys counts."""
-    entries: dict[str, tuple[int, str]] = {}
-    for number, raw in enumerate(text.splitlines(), 1):
+def read_lines(path: Path) -> tuple[Line, ...]:
+    """Reads the keys of a config that have a value; as in LandMark, the last of equal keys counts.
+
+    Raises:
+        InputError: The file cannot be read, or a line is not `key = value`.
+    """
+    lines: dict[str, Line] = {}
+    for number, raw in enumerate(read_text(path, "LandMark config").splitlines(), 1):
         line = raw.strip()
         if not line or line[0] in "#;[" or line.startswith("---"):
             continue
         match = _KEY.match(line)
         if match is None:
             raise InputError(f"{path}, line {number}: must be `key = value`, got {_short(line)}")
-        entries[match[1]] = (number, _plain(line[match.end() :]))
-    return entries
+        lines[match[1]] = Line(path, number, match[1], _plain(line[match.end() :]))
+    return tuple(line for line in lines.values() if line.text != NOTHING)
 
 
 def _plain(text: str) -> str:
@@ -159,24 +194,20 @@ def _plain(text: str) -> str:
     return _COMMENT.split(text, maxsplit=1)[0].rstrip() or "true"
 
 
-def _value(path: Path, line: int, key: str, text: str) -> Any:
-    option = USED_OPTIONS[key]
-    try:
-        value: Any = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        value = text
-    try:
-        return option.parse(value)
-    except (KeyError, ValueError, TypeError, OverflowError):
-        raise InputError(
-            f"{path}, line {line}: {key} must be {option.expected}, got {_short(text)}"
-        ) from None
+def unknown_keys(path: Path, lines: Sequence[Line], options: Collection[str]) -> tuple[str, ...]:
+    """Returns a notice that names the keys which LandMark does not have, or nothing.
 
-
-def _refuse_near_miss(path: Path, line: int, key: str) -> None:
-    near = get_close_matches(key, USED_OPTIONS, n=1, cutoff=0.8)
-    if near:
-        raise InputError(f"{path}, line {line}: unknown key {key}; did you mean {near[0]}?")
+    Raises:
+        InputError: One of them looks like a slip in one of `options`.
+    """
+    unknown = [line for line in lines if line.key not in options and line.key not in _OTHER_KEYS]
+    for line in unknown:
+        if near := get_close_matches(line.key, options, n=1, cutoff=0.8):
+            raise InputError(f"{line.where}: unknown key {line.key}; did you mean {near[0]}?")
+    if not unknown:
+        return ()
+    shown = ", ".join(line.key for line in unknown[:6]) + (", ..." if unknown[6:] else "")
+    return (f"{path.name} has keys that are not LandMark's and are ignored: {shown}.",)
 
 
 def _short(text: str) -> str:

@@ -17,10 +17,12 @@ from ..core.errors import InputError
 from ..core.gridnerf import GridNeRF
 from ..core.render import check_code
 from ..core.settings import ModelSettings
+from .kinds import Vector
 from .landmark_config import LandmarkConfig, looks_like_config, read_landmark_config
-from .schema import VERSION, SceneSpec, Vector, scene_from_mapping, show
+from .overrides import overridden
+from .schema import VERSION, SceneSpec, scene_from_mapping
 from .shipped import demo_scene_path as demo_scene_path
-from .yaml_file import parse_yaml, read_yaml
+from .yaml_file import read_yaml
 
 SCENE_ENDINGS = (".yaml", ".yml")
 HOME_PITCH = math.radians(40)  # downwards, of a view that no file states
@@ -118,7 +120,7 @@ def _spec(source: Path, overrides: Sequence[str]) -> SceneSpec:
     """Reads the scene file, or makes up the one that a bare checkpoint would have."""
     data = read_yaml(source) if _is_scene_file(source) else _bare_scene(source)
     spec = scene_from_mapping(data, str(source))
-    return scene_from_mapping(_overridden(data, overrides), "--set") if overrides else spec
+    return scene_from_mapping(overridden(data, overrides), "--set") if overrides else spec
 
 
 def _is_scene_file(source: Path) -> bool:
@@ -129,34 +131,6 @@ def _bare_scene(checkpoint: Path) -> dict[str, Any]:
     return {"version": VERSION, "model": {"checkpoint": checkpoint.name}}
 
 
-def _overridden(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Returns a copy of a scene file's mapping with `key.path=value` texts written into it."""
-    changed = dict(data)
-    for text in overrides:
-        path, equals, value = text.partition("=")
-        *parents, last = keys = path.strip().split(".")
-        if not equals or not all(keys):
-            raise InputError(f"--set must be key.path=value, got {text!r}")
-        place = changed
-        for key in parents:
-            inner = place.get(key)
-            place[key] = dict(inner) if isinstance(inner, dict) else {}
-            place = place[key]
-        place[last] = _override_value(path.strip(), value)
-    return changed
-
-
-def _override_value(path: str, text: str) -> Any:
-    if text.startswith("#"):  # a colour; in a file it would be a comment
-        return text
-    try:
-        return parse_yaml(text, "--set")
-    except InputError:
-        raise InputError(
-            f"--set {path} must have a value such as 3, true, text or [1, 2], got {show(text)}"
-        ) from None
-
-
 def _where(source: Path, overrides: Sequence[str], key: str) -> str:
     """Returns who said the value of a key, for error messages."""
     return "--set" if any(text.partition("=")[0].strip() == key for text in overrides) else str(source)
@@ -164,8 +138,11 @@ def _where(source: Path, overrides: Sequence[str], key: str) -> str:
 
 def _checkpoint(spec: SceneSpec, source: Path, where: str) -> Path:
     if spec.model.checkpoint is None:
-        raise InputError(f"{where}: model.checkpoint must name a .th file or a folder with one, got nothing")
-    checkpoint = _beside(source, spec.model.checkpoint)
+        advice = "; landmark-viewer train makes one" if spec.dataset else ""
+        raise InputError(
+            f"{where}: model.checkpoint must name a .th file or a folder with one, got nothing{advice}"
+        )
+    checkpoint = located(source, spec.model.checkpoint)
     if checkpoint.is_dir():
         return find_checkpoint(checkpoint)
     if not checkpoint.is_file():
@@ -173,7 +150,7 @@ def _checkpoint(spec: SceneSpec, source: Path, where: str) -> Path:
     return checkpoint
 
 
-def _beside(source: Path, named: Path) -> Path:
+def located(source: Path, named: Path) -> Path:
     """Returns a path that is relative to the scene file; ~/ is the home folder."""
     return named.expanduser() if named.parts[:1] == ("~",) else source.parent / named
 
@@ -181,7 +158,7 @@ def _beside(source: Path, named: Path) -> Path:
 def _config(spec: SceneSpec, source: Path, checkpoint: Path, where: str) -> LandmarkConfig | None:
     """Reads the config that the scene names, or for a bare checkpoint the one beside it."""
     if spec.model.config is not None:
-        config = _beside(source, spec.model.config)
+        config = located(source, spec.model.config)
         if not config.is_file():
             raise InputError(f"{where}: model.config must be an existing file, got {config}")
         return read_landmark_config(config)

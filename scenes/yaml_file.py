@@ -37,11 +37,12 @@ class _Loader(_Base):  # type: ignore[misc]
         return mapping
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"(?:[-+]?(?:(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(?i:inf))|\.(?i:nan))$"),
-    list("-+.0123456789"),
+FLOAT_TAG = "tag:yaml.org,2002:float"
+FLOAT_PATTERN = re.compile(
+    r"(?:[-+]?(?:(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(?i:inf))|\.(?i:nan))$"
 )
+FLOAT_STARTS = list("-+.0123456789")
+_Loader.add_implicit_resolver(FLOAT_TAG, FLOAT_PATTERN, FLOAT_STARTS)
 
 
 def read_yaml(path: Path) -> Any:

@@ -277,7 +277,7 @@ def test_an_interrupted_render_ends_with_130_and_keeps_only_complete_files(check
 
 
 def test_a_picture_too_large_for_the_memory_is_not_tried(checkpoint, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "_available_memory", lambda: 2**30)
+    monkeypatch.setattr(cli, "available_memory", lambda: 2**30)
     arguments = ["render", str(checkpoint), "-o", str(tmp_path / "out.png"), "--size", "16000x16000"]
     assert cli.main(arguments) == 1
     assert capsys.readouterr().err == (

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
-from typing import get_type_hints
 
 import pytest
 
 from landmark_viewer.core.errors import InputError
 from landmark_viewer.core.settings import ModelSettings, Precision, Sampling
-from landmark_viewer.scenes.schema import Kind, ModelSpec, SceneSpec, Table, scene_from_mapping
+from landmark_viewer.scenes.kinds import Kind, Section, Table
+from landmark_viewer.scenes.schema import ModelSpec, SceneSpec, scene_from_mapping, section_of
 from landmark_viewer.scenes.yaml_file import parse_yaml, read_yaml
 
 FULL = """
@@ -92,14 +92,15 @@ def test_the_model_part_has_a_key_for_every_setting():
 
 
 def test_every_field_says_what_it_accepts():
-    def check(part: type) -> None:
-        for name, hint in get_type_hints(part, include_extras=True).items():
-            if is_dataclass(hint):
-                check(hint)
+    def check(section: Section) -> None:
+        assert set(section.accepted) == {f.name for f in fields(section.of)}
+        for name, kind in section.accepted.items():
+            if isinstance(kind, Section):
+                check(kind)
             else:
-                assert isinstance(hint.__metadata__[0], Kind | Table), name
+                assert isinstance(kind, Kind | Table), name
 
-    check(SceneSpec)
+    check(section_of(SceneSpec))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,8 @@ def test_a_background_may_be_written_in_four_ways(text, background):
         ),
         (
             "version: 1\n7: 8",
-            ": unknown key 7; known are version, name, model, appearance, frame, camera, background",
+            ": unknown key 7; known are version, name, model, appearance, frame, camera, background, "
+            "dataset, train",
         ),
         ("version: 1\nmodel: city.th", ": model must be a mapping of keys to values, got 'city.th'"),
         ("version: 1\nmodel: {checkpoint: [a]}", ": model.checkpoint must be a file name, got ['a']"),

@@ -36,6 +36,8 @@ commands:
   landmark-viewer [PATH]         open a window; without PATH it offers recent files and the demo
   landmark-viewer demo           open the scene that ships with the program
   landmark-viewer render SCENE   render pictures without a window   (render --help)
+  landmark-viewer train PATH     train a scene from photographs     (train --help)
+  landmark-viewer city DIR       make a town and photographs of it  (city --help)
   landmark-viewer inspect CKPT   print what a checkpoint holds      (inspect --help)
 
 exit codes: 0 done, 1 failed with a message, 2 wrong use or no display, 130 interrupted
@@ -92,7 +94,7 @@ def _window(arguments: list[str]) -> int:
     parser.add_argument(
         "--version", action="version", version=f"landmark-viewer {version('landmark-viewer')}"
     )
-    _add_set(parser)
+    add_set(parser)
     given = parser.parse_args(arguments)
     from .display import probe_display
 
@@ -187,8 +189,8 @@ def _render_parser() -> argparse.ArgumentParser:
         "--precision", choices=("auto", "full", "half"), help="number format of the planes in memory"
     )
     parser.add_argument("--backend", choices=("auto", "native", "torch", "reference"), default="auto")
-    parser.add_argument("--threads", type=_threads, default=0, metavar="N", help="0: all cores")
-    _add_set(parser)
+    parser.add_argument("--threads", type=threads, default=0, metavar="N", help="0: all cores")
+    add_set(parser)
     return parser
 
 
@@ -243,7 +245,7 @@ def _shots(
 
 def _check_memory(pixels: int) -> None:
     """Raises InputError if a picture is sure not to fit; Linux would grant the memory and kill us later."""
-    needed, available = pixels * BYTES_PER_PIXEL, _available_memory()
+    needed, available = pixels * BYTES_PER_PIXEL, available_memory()
     if available is not None and needed > available:
         raise InputError(
             f"the picture must fit into memory: {pixels / 1e6:.0f} megapixels need {needed / 2**30:.1f} GiB, "
@@ -251,7 +253,7 @@ def _check_memory(pixels: int) -> None:
         )
 
 
-def _available_memory() -> int | None:
+def available_memory() -> int | None:
     """Returns the bytes that may still be used, caches included, where the system tells."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -329,13 +331,34 @@ def _inspect(arguments: list[str]) -> int:
     return DONE
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"render": _render, "inspect": _inspect}
+# train, city
+
+
+def _train(arguments: list[str]) -> int:
+    from .train_command import main as train
+
+    return train(arguments)
+
+
+def _city(arguments: list[str]) -> int:
+    from .city_command import main as city
+
+    return city(arguments)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "render": _render,
+    "train": _train,
+    "inspect": _inspect,
+    "city": _city,
+}
 
 
 # Arguments
 
 
-def _add_set(parser: argparse.ArgumentParser) -> None:
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """Gives a command the option --set."""
     parser.add_argument(
         "--set",
         action="append",
@@ -368,7 +391,8 @@ def _scale(text: str) -> float:
     return scale
 
 
-def _threads(text: str) -> int:
+def threads(text: str) -> int:
+    """Reads a number of threads."""
     if not text.isdecimal() or not 0 <= int(text[:9]) <= 1024:
         raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 1024, got {text!r}")
     return int(text)
