@@ -13,7 +13,7 @@ BIN := .venv/bin
 SETUP_INPUTS := constraints.txt pyproject.toml tools/setup.sh
 FARM := build/typing/landmark_viewer
 
-.PHONY: help run test lint types pytest bench gpu-check wheel clean
+.PHONY: help run test lint types pytest bench demo-town demo-brighton gpu-check wheel clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,6 +37,15 @@ bench: .venv/ready-test ## prints the speed of every renderer, of training steps
 	$(BIN)/python -m tests.bench.render_bench $(ARGS)
 	$(BIN)/python -m tests.bench.train_bench $(ARGS)
 	$(BIN)/python -m tests.bench.gui_bench $(ARGS)
+
+demo-town: .venv/ready-run ## makes the demo town anew: its pictures, then its field; 40 minutes on two cores
+	$(BIN)/landmark-viewer city build/town --blocks 2x2 --seed 1 --train 1200 --test 12
+	$(BIN)/landmark-viewer train tools/demo/town.yaml --out build/town_run
+	cp build/town_run/town-merged-stack.th scenes/demo/
+
+demo-brighton: .venv/ready-run ## makes the demo of Brighton Beach anew from PHOTOS=folder, in 20 minutes
+	$(BIN)/landmark-viewer train tools/demo/brighton_beach.yaml --out build/brighton_run --set dataset.path="$(abspath $(PHOTOS))"
+	cp build/brighton_run/brighton_beach.th scenes/demo/
 
 gpu-check: .venv/ready-test ## the renderer on a CUDA device against the CPU
 	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("gpu-check: torch finds no CUDA device \

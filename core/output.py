@@ -9,15 +9,16 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
 from .render import Frame
+from .version import program_version
+from .whole_file import check_writable, write_whole
 
 METADATA_KEY = "landmark-viewer"  # of the PNG text chunk and the EXR attribute; "meta" in an npz file
 JPEG_QUALITY = 95
@@ -36,7 +37,7 @@ class Provenance:
 def metadata(frame: Frame, provenance: Provenance) -> dict[str, Any]:
     """Returns what every written file carries, ready for JSON."""
     return {
-        "program": f"landmark-viewer {_program_version()}",
+        "program": f"landmark-viewer {program_version()}",
         "camera": frame.camera.to_json(),
         "checkpoint": [{"file": file.name, "sha256": _sha256(file)} for file in provenance.files],
         "appearance_code": provenance.code,
@@ -59,7 +60,7 @@ def check_output(path: Path) -> None:
         raise InputError(f"{path} must be a file name, got a folder")
     if not os.path.isdir(path.parent):
         raise InputError(f"{path} must lie in an existing folder, got {path.parent}; create it first")
-    _write_whole(path, lambda file: file.write_bytes(b""), commit=False)
+    check_writable(path)
 
 
 def write_frame(path: Path, frame: Frame, provenance: Provenance | None = None) -> None:
@@ -72,7 +73,7 @@ def write_frame(path: Path, frame: Frame, provenance: Provenance | None = None) 
     meta = json.dumps(metadata(frame, provenance or Provenance()))
     scale = (provenance and provenance.metres_per_unit) or 1.0
     writer = WRITERS[path.suffix.lower()]
-    _write_whole(path, lambda file: writer(file, frame, meta, scale))
+    write_whole({path: lambda file: writer(file, frame, meta, scale)})
 
 
 def to_bytes(rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -80,18 +81,16 @@ def to_bytes(rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.rint(np.nan_to_num(np.clip(rgb, 0, 1)) * 255).astype(np.uint8)
 
 
-def _write_png(path: Path, frame: Frame, meta: str, _scale: float) -> None:
+def _write_png(file: BinaryIO, frame: Frame, meta: str, _scale: float) -> None:
     from PIL import PngImagePlugin
 
     text = PngImagePlugin.PngInfo()
     text.add_text(METADATA_KEY, meta)
-    path.write_bytes(_encoded(frame, format="png", pnginfo=text))
+    file.write(_encoded(frame, format="png", pnginfo=text))
 
 
-def _write_jpeg(path: Path, frame: Frame, meta: str, _scale: float) -> None:
-    path.write_bytes(
-        _encoded(frame, format="jpeg", quality=JPEG_QUALITY, subsampling=0, comment=meta.encode())
-    )
+def _write_jpeg(file: BinaryIO, frame: Frame, meta: str, _scale: float) -> None:
+    file.write(_encoded(frame, format="jpeg", quality=JPEG_QUALITY, subsampling=0, comment=meta.encode()))
 
 
 def _encoded(frame: Frame, **options: Any) -> bytes:
@@ -103,7 +102,7 @@ def _encoded(frame: Frame, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _write_npz(path: Path, frame: Frame, meta: str, _scale: float) -> None:
+def _write_npz(file: BinaryIO, frame: Frame, meta: str, _scale: float) -> None:
     arrays: dict[str, Any] = {
         "rgb": frame.rgb,
         "depth": frame.depth,
@@ -111,11 +110,10 @@ def _write_npz(path: Path, frame: Frame, meta: str, _scale: float) -> None:
         "median_depth": frame.median_depth,
         "normals": frame.normals,
     }
-    with path.open("wb") as file:
-        np.savez(file, meta=np.array(meta), **{k: v for k, v in arrays.items() if v is not None})
+    np.savez(file, meta=np.array(meta), **{k: v for k, v in arrays.items() if v is not None})
 
 
-def _write_exr(path: Path, frame: Frame, meta: str, scale: float) -> None:
+def _write_exr(file: BinaryIO, frame: Frame, meta: str, scale: float) -> None:
     """Writes float channels: the picture as shown (R, G, B), opacity (A), z-depth in metres (Z), normals."""
     import OpenEXR
 
@@ -136,34 +134,20 @@ def _write_exr(path: Path, frame: Frame, meta: str, scale: float) -> None:
         METADATA_KEY: meta,
     }
     channels = {name: np.ascontiguousarray(plane, dtype=np.float32) for name, plane in planes.items()}
-    with OpenEXR.File(header, channels) as file:
-        file.write(str(path))
+    try:
+        with OpenEXR.File(header, channels) as picture:
+            picture.write(file.name)
+    except RuntimeError as error:  # such as a full disk
+        raise OSError(str(error).splitlines()[0]) from error
 
 
-WRITERS: dict[str, Callable[[Path, Frame, str, float], None]] = {
+WRITERS: dict[str, Callable[[BinaryIO, Frame, str, float], None]] = {
     ".png": _write_png,
     ".jpg": _write_jpeg,
     ".jpeg": _write_jpeg,
     ".npz": _write_npz,
     ".exr": _write_exr,
 }
-
-
-def _write_whole(path: Path, write: Callable[[Path], Any], commit: bool = True) -> None:
-    """Lets `write` fill a file beside `path`, then renames it; on failure nothing is left behind."""
-    temporary = path.with_name(f".{path.name[:80]}.{os.getpid()}.tmp")
-    try:
-        try:
-            write(temporary)
-            if commit:
-                with temporary.open("rb+") as file:
-                    os.fsync(file.fileno())
-                temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, RuntimeError) as error:  # OpenEXR reports a full disk as a RuntimeError
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise InputError(f"{path} must be writable, got: {reason}") from error
 
 
 @lru_cache(maxsize=8)
@@ -179,10 +163,3 @@ def _sha256(path: Path) -> str:
     """Returns the digest of a file's content; a file that has not changed is read once."""
     stat = path.stat()
     return _sha256_of(path, stat.st_size, stat.st_mtime_ns)
-
-
-def _program_version() -> str:
-    try:
-        return version("landmark-viewer")
-    except PackageNotFoundError:
-        return "unknown"

@@ -9,8 +9,10 @@ from typing import BinaryIO
 
 from .errors import InputError
 
+KEPT = "nothing was changed, make room or name another folder"
 
-def write_whole(contents: Mapping[Path, Callable[[BinaryIO], object]]) -> None:
+
+def write_whole(contents: Mapping[Path, Callable[[BinaryIO], object]], hint: str = KEPT) -> None:
     """Fills new files beside their places and renames them when all are complete and on the disk.
 
     A process that is killed, a full disk or an error in the middle leaves every old file as it was. What a
@@ -18,12 +20,13 @@ def write_whole(contents: Mapping[Path, Callable[[BinaryIO], object]]) -> None:
 
     Args:
         contents: For each file the function that writes it. The files are renamed in this order.
+        hint: What an error says after the reason.
 
     Raises:
         InputError: A file cannot be written.
     """
     path = next(iter(contents))
-    temporary = {path: path.with_name(f".{path.name}.tmp") for path in contents}
+    temporary = {path: _temporary(path) for path in contents}
     try:
         try:
             for path, write in contents.items():
@@ -41,9 +44,25 @@ def write_whole(contents: Mapping[Path, Callable[[BinaryIO], object]]) -> None:
         reason = _system_error(error)
         if reason is None:
             raise
-        raise InputError(
-            f"{path} must be writable, got: {reason}; nothing was changed, make room or name another folder"
-        ) from error
+        raise InputError(f"{path} must be writable, got: {reason}; {hint}") from error
+
+
+def check_writable(path: Path) -> None:
+    """Finds out before long work whether a file can be written.
+
+    Raises:
+        InputError: It cannot.
+    """
+    temporary = _temporary(path)
+    try:
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        raise InputError(f"{path} must be writable, got: {error.strerror}") from None
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
 
 
 def _system_error(error: BaseException | None) -> str | None:

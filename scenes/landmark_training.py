@@ -67,14 +67,22 @@ TRAIN_KEYS: Mapping[str, str] = {
     "N_vis": "test_views",
 }
 
-FORMATS = {"city": "transforms", "matrixcity": "auto"}  # LandMark's dataset_name -> DatasetOptions.format
+DATASET_NAMES = ("city", "matrixcity")
 DOWNSAMPLE = 20  # LandMark's default
 PIXEL_CENTER = 0.0  # LandMark shoots its rays through the corners of pixels
 
+
+def _names(value: Any) -> tuple[str, ...]:
+    """Accepts a list of names, which LandMark's configs write without quotes, or one name."""
+    listed = value if isinstance(value, list) else str(value).strip("[] ").split(",")
+    return tuple(str(name).strip(" '\"") for name in listed if name != "")
+
+
 # The other keys that decide a run; what becomes of them is written out below.
 _OWN_KEYS: Mapping[str, Kind] = {
-    "dataset_name": choice(*FORMATS),
+    "dataset_name": choice(*DATASET_NAMES),
     "downsample_train": DATASET_KINDS["downsample"],
+    "subfolder": Kind("a list of names of folders such as [west]", _names),
     "lb": VECTOR,
     "ub": VECTOR,
     "train_near_far": RANGE,
@@ -89,7 +97,6 @@ _UNSUPPORTED: Mapping[str, Any] = {
     "add_upsample": -1,
     "ckpt": "",
     "start_iters": 0,
-    "subfolder": [],
     "filter_ray": False,
     "use_preprocessed_data": False,
 }
@@ -169,16 +176,25 @@ def _model(lines: Mapping[str, Line], own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _dataset(path: Path, lines: Mapping[str, Line], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the scene's section `dataset`; its path is missing if the config names none."""
+    """Returns the scene's section `dataset`; its path is missing if the config names none.
+
+    City data may lie in LandMark's folder of photographs that are reduced already.
+    """
     dataset: dict[str, Any] = {
-        "format": FORMATS[own["dataset_name"]] if "dataset_name" in own else "auto",
         "downsample": own.get("downsample_train", DOWNSAMPLE),
         "pixel_center": PIXEL_CENTER,
     }
     if "dataroot" in lines:
         named = Path(lines["dataroot"].text) / (lines["datadir"].text if "datadir" in lines else "")
         beside = path.parent / named
-        dataset["path"] = str(beside.absolute() if beside.exists() else named.absolute())
+        root = (beside if beside.exists() else named).absolute()
+        reduced = root / f"images_{dataset['downsample']}"
+        if own.get("dataset_name") != "matrixcity" and reduced.is_dir():
+            dataset |= {"format": "landmark", "downsample": 1}
+            root = reduced
+        dataset["path"] = str(root)
+    if "subfolder" in own:
+        dataset["folders"] = list(own["subfolder"])
     if "lb" in own or "ub" in own:
         dataset["bounds"] = _bounds(path, own)
     if "train_near_far" in own:

@@ -13,7 +13,7 @@ from ..core.errors import InputError
 from .datasets.dataset import Dataset, DatasetOptions
 from .load import HOME_PITCH
 from .save import scene_to_mapping
-from .schema import CameraSpec, FrameSpec, SceneSpec, scene_from_mapping
+from .schema import AppearanceSpec, CameraSpec, FrameSpec, SceneSpec, scene_from_mapping
 from .training_spec import TrainingSpec
 
 HOME_TOLERANCE = math.radians(45)  # by which a photograph's pitch may miss the home view's to stand in for it
@@ -36,6 +36,7 @@ def trained_scene(spec: TrainingSpec, data: Dataset, folder: Path, checkpoint: P
         name=spec.scene.name or spec.name,
         model=replace(spec.scene.model, checkpoint=checkpoint.relative_to(folder), config=None),
         frame=_frame(spec.scene.frame, data),
+        appearance=_appearance(spec, data),
         camera=_camera(spec.scene.camera, data),
         dataset=_portable(spec.dataset, folder),
         train=spec.train,
@@ -55,6 +56,15 @@ def _frame(stated: FrameSpec, data: Dataset) -> FrameSpec:
         origin=origin,
         scene_from_source=as_matrix(data.scene_from_source),
     )
+
+
+def _appearance(spec: TrainingSpec, data: Dataset) -> AppearanceSpec:
+    """Returns the names of the codes; those of the photographs count where the scene file states none."""
+    stated = spec.scene.appearance
+    if stated.styles or not spec.train.appearance_codes:
+        return stated
+    used = set(data.train.codes.tolist())
+    return replace(stated, styles=tuple((name, code) for name, code in data.styles if code in used))
 
 
 def _camera(stated: CameraSpec, data: Dataset) -> CameraSpec:

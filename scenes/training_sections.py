@@ -77,7 +77,9 @@ _BY_TYPE: Mapping[Any, Kind] = {
 }
 
 _DATASET: Mapping[str, Kind] = {
-    "format": choice("auto", "transforms", "colmap", "blender", "llff", "matrixcity", "contextcapture"),
+    "format": choice(
+        "auto", "transforms", "landmark", "colmap", "blender", "llff", "matrixcity", "contextcapture"
+    ),
     "downsample": whole_number(1, 1024),
     "holdout": whole_number(0, 10**6),
     "scale": POSITIVE,

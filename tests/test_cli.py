@@ -330,10 +330,17 @@ def test_memory_that_runs_out_is_a_sentence(monkeypatch, capsys):
 
 
 def test_inspect_describes_a_checkpoint_a_scene_or_the_demo(checkpoint, capsys):
-    for path in (checkpoint, checkpoint.parent, "demo", demo_scene_path()):
+    kinds = {
+        checkpoint: "sequential",
+        checkpoint.parent: "sequential",
+        "demo": "branch merged-stack",
+        demo_scene_path(): "branch merged-stack",
+        "brighton": "sequential",
+    }
+    for path, kind in kinds.items():
         assert cli.main(["inspect", str(path)]) == 0
         out = capsys.readouterr().out
-        assert "sequential" in out
+        assert re.search(rf"^kind +{kind}$", out, re.MULTILINE)
         assert "resolution" in out
 
 

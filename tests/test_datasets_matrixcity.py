@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from landmark_viewer.core.errors import InputError
+from landmark_viewer.scenes.city.appearances import APPEARANCES
 from landmark_viewer.scenes.city.dataset import CityOptions, write_city
 from landmark_viewer.scenes.city.town import TownSpec
 from landmark_viewer.scenes.datasets import matrixcity
@@ -145,6 +146,7 @@ def test_a_city_of_our_own(tmp_path: Path) -> None:
     assert (dataset.kind, dataset.metres_per_unit) == ("matrixcity", 100.0)
     assert (len(dataset.train), len(dataset.test)) == (4, 6)
     np.testing.assert_array_equal(dataset.test.codes, range(6))
+    assert dataset.styles == tuple((appearance.name, code) for code, appearance in enumerate(APPEARANCES))
     (low, high), eye = dataset.bounds, dataset.train.cameras[0].eye
     assert (np.array(low[:2]) - 5 < eye[:2]).all()
     assert (eye[:2] < np.array(high[:2]) + 5).all()

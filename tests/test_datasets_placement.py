@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from landmark_viewer.core.camera import Camera, look_at
 from landmark_viewer.core.errors import InputError
 from landmark_viewer.scenes.datasets.dataset import DatasetOptions, PhotoFile, Source
+from landmark_viewer.scenes.datasets.open import open_dataset
 from landmark_viewer.scenes.datasets.placement import place, scene_bounds, scene_near_far
 
 OPTIONS = DatasetOptions(Path("photos"))
@@ -128,11 +129,43 @@ def test_bounds_of_a_ring_of_cameras_are_around_what_they_look_at() -> None:
 
 
 def test_bounds_of_a_flight_are_what_it_sees_of_the_ground() -> None:
-    source = source_of(*nadir())
+    cameras = [*nadir(), camera_at((0, 0, 2.0), (0.001, 0, 0))]  # the lowest ones count
+    source = source_of(*cameras)
+    low, high = scene_bounds(source, OPTIONS, place(source, OPTIONS), cameras)
+    seen = np.tan(np.radians(30)) * np.array([1, 4 / 3])
+    np.testing.assert_allclose(sorted(high[:2]), np.maximum(1 + seen, 2 * seen) + 0.1, atol=2e-3)
+    assert (low[2], high[2]) == pytest.approx((-0.1, 0.3))
+
+
+def test_parallel_cameras_show_more_than_their_points() -> None:
+    points = np.random.default_rng(1).uniform([-0.5, -0.5, -3.0], [0.5, 0.5, -3.0], (1000, 3))
+    source = source_of(*nadir(), points=points)
     low, high = scene_bounds(source, OPTIONS, place(source, OPTIONS), nadir())
-    tan = np.tan(np.radians(30))
-    np.testing.assert_allclose(sorted(high[:2]), [1 + tan, 1 + tan * 4 / 3], atol=1e-9)
-    assert (low[2], high[2]) == (-0.125, 0.5)
+    seen = 4 * np.tan(np.radians(30)) * np.array([1, 4 / 3])  # the points lie 4 below the cameras
+    np.testing.assert_allclose(sorted(high[:2]), 1 + seen, atol=1e-9)
+    assert (low[2], high[2]) == pytest.approx((-3.1, -2.9), abs=0.01)
+
+
+def test_a_flight_over_real_ground_gets_a_flat_box(shared_dir: Path) -> None:
+    data = open_dataset(DatasetOptions(shared_dir / "data" / "brighton_beach", format="transforms"))
+    np.testing.assert_allclose(data.bounds, [[-1.45, -1.45, -0.1], [1.45, 1.45, 0.3]], atol=0.05)
+    assert 0.02 < data.near_far[0] < 0.1
+    assert 2.5 < data.near_far[1] < 4
+
+
+def test_real_views_around_a_thing_get_a_cube(shared_dir: Path) -> None:
+    data = open_dataset(DatasetOptions(shared_dir / "data" / "fox"))
+    np.testing.assert_allclose(data.bounds, [[-5.0] * 3, [5.0] * 3], atol=0.2)
+
+
+def test_bounds_of_forward_facing_views_hold_what_they_show_between_stated_ends() -> None:
+    cameras = [camera_at((x, 0, 0), (x, 1, 0)) for x in (0.0, 1.0)]
+    source = source_of(*cameras, near_far=(1.0, 5.0))
+    options = replace(OPTIONS, scale=2.0)
+    placement = place(source, options)
+    low, high = scene_bounds(source, options, placement, [placement.camera(c) for c in cameras])
+    wide, tall = 10 * np.tan(np.radians(30)) * np.array([4 / 3, 1])
+    np.testing.assert_allclose((low, high), [[-wide, 2, -tall], [2 + wide, 10, tall]], atol=1e-9)
 
 
 def test_oblique_views_all_over_a_city_do_not_look_at_one_place() -> None:
@@ -161,16 +194,16 @@ def test_bounds_of_the_options_must_have_a_volume() -> None:
         scene_bounds(source, flat, place(source, flat), ring())
 
 
-def test_ends_of_rays_reach_just_around_the_box() -> None:
+def test_ends_of_rays_reach_well_around_the_box() -> None:
     box = ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
     cameras = [camera_at((9.0, 0, 0)), camera_at((0, 5.0, 0))]
-    assert scene_near_far(source_of(), OPTIONS, box, cameras) == pytest.approx((4.0, 10.0))
+    assert scene_near_far(source_of(), OPTIONS, box, cameras) == pytest.approx((0.4, 20.0))
 
 
 def test_rays_from_inside_the_box_begin_at_a_hundredth() -> None:
     box = ((-2.0, -2.0, -2.0), (2.0, 2.0, 2.0))
     near, far = scene_near_far(source_of(), OPTIONS, box, [camera_at((1.0, 0, 0))])
-    assert (near, far) == pytest.approx((0.03, 3.0))
+    assert (near, far) == pytest.approx((0.03, 6.0))
 
 
 def test_a_box_behind_all_cameras_is_refused() -> None:

@@ -287,6 +287,15 @@ BROKEN: list[tuple[Change, str]] = [
     (frame("mask_path", "small.png"), r"small\.png must have 24 x 16 pixels, got 3 x 2$"),
     (top("bounds", [[1, 1, 1], [0, 2, 2]]), r"transforms\.json: bounds must be two corners"),
     (top("near_far", [3, 2]), r"transforms\.json: near_far must be two numbers with 0 < near < far"),
+    (
+        top("appearances", ["a", "a"]),
+        r"json: appearances must be a list of different names, .* got a list of 2$",
+    ),
+    (
+        top("appearances", [1]),
+        r"json: appearances must be a list of different names, one for each .* from 0 on",
+    ),
+    (top("appearances", "a"), r'json: appearances must be a list of different names, .* from 0 on, got "a"$'),
     (top("epsg", "WGS84"), r'transforms\.json: epsg must be a whole number from 1 to 999999, got "WGS84"$'),
     (top("metres_per_unit", 0), r"metres_per_unit must be a finite number above 0, got 0$"),
     (top("applied_transform", [[0] * 4] * 3), r"applied_transform must be invertible$"),

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from .conftest import ROOT
 from .test_layers import tomllib
 
-LARGEST_FILE = 5_000_000
+LARGEST_FILE = 12_000_000
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 
 

@@ -28,12 +28,16 @@ def write_scene(folder: Path, text: str = "") -> Path:
     return path
 
 
-def test_the_demo_opens_and_is_a_place_with_a_name():
-    scene = open_scene(demo_scene_path())
-    assert scene.name == "Brighton Beach"
+@pytest.mark.parametrize(("word", "name"), [("demo", "Town"), ("brighton", "Brighton Beach")])
+def test_a_shipped_scene_opens_and_is_a_place_with_a_name(word, name):
+    scene = open_scene(demo_scene_path(word))
+    assert scene.name == name
     assert scene.background == (1, 1, 1)
     assert scene.model.settings.white_background
     assert scene.notices == ()
+
+
+def test_the_photographers_notice_lies_beside_the_field():
     assert (DEMO / "LICENSE-brighton-beach.txt").read_text().startswith("BSD 2-Clause License")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from landmark_viewer.core.render import Renderer
 from landmark_viewer.core.training import events
 from landmark_viewer.scenes.landmark_config import read_landmark_config
 from landmark_viewer.scenes.load import open_scene
+from landmark_viewer.scenes.training_spec import read_training_spec
 from landmark_viewer.viewer import cli, training_run
 from landmark_viewer.viewer.train_report import Log, Terminal
 
@@ -100,7 +102,9 @@ def test_photographs_become_a_scene_that_the_viewer_opens(small_photos, tmp_path
     assert lines[0].split() == ["test", "view", "PSNR", "dB", "SSIM"]
     assert [line.split()[0] for line in lines[1:4]] == ["images/photo-0.png", "images/photo-8.png", "mean"]
     assert lines[4] == f"landmark-viewer {run}/scene.yaml"
+    assert f"the run is kept in {run}\n" in err
     assert "7 photographs to learn from, 2 to test with (transforms)" in err
+    assert re.search(r"the box from \(.*\) to \(.*\) is trained, with rays from \S+ to \S+\n", err)
     assert "iteration 7: the grid is refined to" in err
 
     scene = open_scene(run / "scene.yaml")
@@ -114,6 +118,7 @@ def test_photographs_become_a_scene_that_the_viewer_opens(small_photos, tmp_path
     assert np.isfinite(frame.rgb).all()
     assert frame.opacity.max() > 0
     assert read_landmark_config(run / "config.txt").settings.white_background is True
+    assert read_training_spec(run / "config.txt").dataset.path == small_photos
     assert len(list((run / "tests").glob("*/*.png"))) == 2
 
 
@@ -133,7 +138,7 @@ def test_a_scene_file_keeps_what_it_says_and_names_its_photographs_from_where_it
         "version": 1,
         "name": "Our yard",
         "model": {"n_importance": 32},
-        "appearance": {"code": 2, "styles": {"noon": 0, "dusk": 2}},
+        "appearance": {"code": 2, "styles": {"noon": 0, "dusk": 2}},  # goes before the photographs' own
         "frame": {"epsg": 25832, "origin": [1, 2, 3]},
         "camera": {"eye": [0, -1, 1], "target": [0, 0, 0]},
         "dataset": {"path": "yard"},
@@ -159,7 +164,8 @@ def test_photographs_with_codes_of_their_own_are_trained_with_them(small_photos,
     shutil.copytree(small_photos, folder)
     data = json.loads((folder / "transforms.json").read_text())
     for number, frame in enumerate(data["frames"]):
-        frame["appearance"] = number % 2
+        frame["appearance"] = 2 * (number % 2)
+    data["appearances"] = ["noon", "snow", "no"]  # nothing shows snow
     (folder / "transforms.json").write_text(json.dumps(data))
     for answer, given in ((True, []), (False, ["--set", "train.appearance_codes=false"])):
         run = tmp_path / str(answer)
@@ -168,6 +174,7 @@ def test_photographs_with_codes_of_their_own_are_trained_with_them(small_photos,
         scene = open_scene(run / "scene.yaml")
         assert scene.spec.train.appearance_codes is answer
         assert (scene.model.embedding is not None) is answer
+        assert scene.spec.appearance.styles == ((("noon", 0), ("no", 2)) if answer else ())
 
 
 def test_a_landmark_config_is_trained_as_it_stands(small_photos, tmp_path):
@@ -361,7 +368,7 @@ def test_a_terminal_gets_a_bar_and_a_file_gets_lines():
 def test_quiet_still_warns():
     tested = events.Tested(3, (SCORE,), 21.0, 0.5)
     assert said_of(STEP, tested, events.Warned(3, "[odd] mask"), quiet=True) == "warning: [odd] mask\n"
-    assert said_of(tested) == "iteration 3: test PSNR 21.00 dB, SSIM 0.500 over 1 views\n"
+    assert said_of(tested) == "iteration 3: test PSNR 21.00 dB, SSIM 0.500 over 1 view\n"
 
 
 def test_the_log_is_json_whatever_the_figures_are(tmp_path):

@@ -211,6 +211,19 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
             Run(folder)()
 
 
+def test_a_name_that_no_checkpoint_can_have_is_refused_at_once(tmp_path):
+    with pytest.raises(InputError, match="the name of a checkpoint must be a plain file name"):
+        Trainer(TINY, DATA, tmp_path / "new", "tower-sub0", {})
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_config_beside_a_checkpoint_names_the_photographs(tmp_path):
+    data = replace(DATA, root=tmp_path / "data" / "tower", downsample=5)
+    Run(tmp_path / "run", replace(TINY, iterations=1), data)()
+    lines = (tmp_path / "run" / "config.txt").read_text().splitlines()
+    assert {f"dataroot = {tmp_path}/data", "datadir = tower", "downsample_train = 5"} <= set(lines)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

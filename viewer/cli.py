@@ -30,11 +30,12 @@ HOME_SIZE = (1280, 720)  # pixels, of a picture for which neither --size nor --c
 MAX_CAMERA_BYTES = 2**26
 BYTES_PER_PIXEL = 64  # of buffers and copies while one picture is rendered and written
 
-SCENE_HELP = "scene.yaml, LandMark checkpoint (.th), folder with one of them, or the word demo"
+SCENE_HELP = "scene.yaml, LandMark checkpoint (.th), folder with one of them, or the word demo or brighton"
 EPILOG = """\
 commands:
   landmark-viewer [PATH]         open a window; without PATH it offers recent files and the demo
-  landmark-viewer demo           open the scene that ships with the program
+  landmark-viewer demo           open the town that ships with the program, in six seasons and lights
+  landmark-viewer brighton       open the real place that ships with it
   landmark-viewer render SCENE   render pictures without a window   (render --help)
   landmark-viewer train PATH     train a scene from photographs     (train --help)
   landmark-viewer city DIR       make a town and photographs of it  (city --help)
@@ -399,11 +400,9 @@ def threads(text: str) -> int:
 
 
 def _scene_path(text: str) -> Path:
-    if text == "demo":
-        from ..scenes.shipped import demo_scene_path
+    from ..scenes.shipped import SHIPPED, demo_scene_path
 
-        return demo_scene_path()
-    return Path(text)
+    return demo_scene_path(text) if text in SHIPPED else Path(text)
 
 
 # Messages

@@ -10,6 +10,7 @@ from typing import Any
 
 import dearpygui.dearpygui as dpg
 
+from ..scenes.shipped import demo_scene_path
 from . import glfw
 from .commands import Command, ShowMessage
 from .dialogs import Dialogs
@@ -366,11 +367,9 @@ class MainWindow:
         self._session.open(path)
         self._pace.touch(since_start())
 
-    def open_demo(self) -> None:
-        """Opens the scene that ships with the program."""
-        from ..scenes.shipped import demo_scene_path
-
-        self.open_path(demo_scene_path())
+    def open_demo(self, word: str) -> None:
+        """Opens a scene that ships with the program, by its word on the command line."""
+        self.open_path(demo_scene_path(word))
 
     def fly_to_block(self, block: int) -> None:
         """Moves the camera over a block, visibly."""

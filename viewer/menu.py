@@ -104,7 +104,9 @@ class MenuBar:
             self._action("Open…", Action.OPEN)
             with dpg.menu(label="Open recent") as self._recent_menu:
                 pass
-            dpg.add_menu_item(label="Open demo", callback=self.host.open_demo)
+            with dpg.menu(label="Open demo"):
+                dpg.add_menu_item(label="Town", callback=lambda: self.host.open_demo("demo"))
+                dpg.add_menu_item(label="Brighton Beach", callback=lambda: self.host.open_demo("brighton"))
             dpg.add_separator()
             self._needs_scene.append(self._action("Save picture", Action.SCREENSHOT))
             dpg.add_separator()

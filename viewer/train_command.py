@@ -21,7 +21,8 @@ EPILOG = """\
 PATH may be
   scene.yaml          with  dataset: {path: FOLDER}  and, if you like,  train: {iterations: 10000}
   config.txt          of LandMark; its dataroot may lie beside it
-  folder or file      transforms.json, COLMAP, Blender, LLFF, MatrixCity, ContextCapture
+  folder or file      transforms.json, COLMAP, Blender, LLFF, MatrixCity, ContextCapture,
+                      or a folder such as images_5 of LandMark's data
 
 DIR gets the state of the run, the checkpoint in LandMark's layout with its config.txt, scene.yaml, log.jsonl
 and test renders. Ctrl+C saves and stops; the same command goes on. Poses must be known: COLMAP finds them.

@@ -183,8 +183,14 @@ def _sentence(event: Event) -> str:
     if isinstance(event, NerfStarted):
         return f"{at}: the NeRF branch is added"
     if isinstance(event, Tested):
-        return f"{at}: test PSNR {event.psnr:.2f} dB, SSIM {event.ssim:.3f} over {len(event.scores)} views"
+        views = counted(len(event.scores), "view")
+        return f"{at}: test PSNR {event.psnr:.2f} dB, SSIM {event.ssim:.3f} over {views}"
     return ""
+
+
+def counted(number: int, thing: str) -> str:
+    """Returns such as "1 view" or "2 views"."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _plain(value: Any) -> Any:

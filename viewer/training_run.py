@@ -26,7 +26,7 @@ from ..scenes.schema import SceneSpec
 from ..scenes.trained_scene import trained_scene
 from ..scenes.training_spec import TrainingSpec
 from .cli import available_memory
-from .train_report import BOARD_FOLDER, LOG_FILE, Board, Listener, Log, Terminal
+from .train_report import BOARD_FOLDER, LOG_FILE, Board, Listener, Log, Terminal, counted
 
 SCENE_FILE = "scene.yaml"
 UNFINISHED = re.compile(r"\..*\.tmp")  # a file that a killed run was writing
@@ -50,6 +50,7 @@ def run_training(spec: TrainingSpec, folder: Path, restart: bool, terminal: Term
     _check_folder(folder)
     if restart and (old := _moved_aside(folder, spec.name)):
         terminal.say(f"note: the earlier run lies in {old} now")
+    terminal.say(f"the run is kept in {folder}")
     for notice in spec.notices:
         terminal.say(f"note: {notice}")
     data = _open(spec, folder, terminal)
@@ -113,8 +114,11 @@ def _open(spec: TrainingSpec, folder: Path, terminal: Terminal) -> Dataset:
     data = open_dataset(options, lambda done, total: terminal.count("reading photographs", done, total))
     for notice in data.notices:
         terminal.say(f"note: {notice}")
-    n_train, n_test = len(data.train), len(data.test)
-    terminal.say(f"{n_train} photographs to learn from, {n_test} to test with ({data.kind})")
+    photos = counted(len(data.train), "photograph")
+    terminal.say(f"{photos} to learn from, {len(data.test)} to test with ({data.kind})")
+    low, high = (", ".join(f"{value:.3g}" for value in corner) for corner in data.bounds)
+    near, far = data.near_far
+    terminal.say(f"the box from ({low}) to ({high}) is trained, with rays from {near:.3g} to {far:.3g}")
     return data
 
 
@@ -160,7 +164,9 @@ def _trainer(run: Run, listeners: list[Listener]) -> Trainer:
         "epsg": data.epsg,
     }
     metadata = {key: value for key, value in facts.items() if value is not None}
-    training_data = TrainingData(data.train, data.test, data.bounds, data.near_far)
+    training_data = TrainingData(
+        data.train, data.test, data.bounds, data.near_far, root=data.root, downsample=data.downsample
+    )
     return Trainer(run.spec.train, training_data, run.folder, run.spec.name, metadata, tell)
 
 

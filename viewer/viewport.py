@@ -73,7 +73,7 @@ class Viewport:
                     128,
                     pos=(0, 0),
                 ),
-                ui.button("Demo scene", self.host.open_demo, None, None, 128, pos=(0, 0)),
+                ui.button("Demo scene", lambda: self.host.open_demo("demo"), None, None, 128, pos=(0, 0)),
             ]
 
     def measure(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from enum import Enum
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from ..settings import ModelSettings, Sampling
 from ..training.settings import TrainSettings
+from ..version import program_version
 from .values import Values, show
 
 METADATA_KEY = "landmark_viewer"  # top-level entry of every file; LandMark ignores it
@@ -30,7 +30,7 @@ def make_metadata(settings: TrainSettings, render: ModelSettings, run: Mapping[s
     """
     return {
         "format": FORMAT,
-        "program": f"landmark-viewer {_program_version()}",
+        "program": f"landmark-viewer {program_version()}",
         "render": {key: _plain(value) for key, value in asdict(render).items() if value is not None},
         "settings": _plain(asdict(settings)),
         "run": _plain(run),
@@ -52,13 +52,6 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"metadata must be plain data, got {type(value).__name__}")
-
-
-def _program_version() -> str:
-    try:
-        return version("landmark-viewer")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _entry(file: str, root: Mapping[str, Any], key: str) -> Values:

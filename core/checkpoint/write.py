@@ -34,6 +34,7 @@ def write_checkpoint(
     name: str,
     metadata: Mapping[str, Any],
     photos: Path | None = None,
+    downsample: int = 1,
 ) -> tuple[Path, ...]:
     """Writes all files of a checkpoint, and beside them the config.txt with which LandMark opens it.
 
@@ -49,6 +50,7 @@ def write_checkpoint(
         name: LandMark's experiment name.
         metadata: Plain data about the run, kept in every file (see `metadata.make_metadata`).
         photos: Folder of the photographs, for LandMark's config.
+        downsample: How much smaller than there they were for the training.
 
     Returns:
         The files, first the one to open, last the config.
@@ -57,7 +59,7 @@ def write_checkpoint(
         InputError: The name cannot be used or a file cannot be written; then all files are as they were.
     """
     check_name(name)
-    facts = RunFacts(name, parameters.aabb.tolist(), parameters.near_far, photos)
+    facts = RunFacts(name, parameters.aabb.tolist(), parameters.near_far, photos, downsample)
     config = landmark_config_text(parameters.settings, facts).encode()
     contents: dict[Path, Callable[[BinaryIO], object]] = {
         folder / CONFIG_FILE: lambda file: file.write(config),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -51,6 +52,8 @@ class TrainingData:
     test: Photos
     bounds: tuple[tuple[float, float, float], tuple[float, float, float]]  # lowest and highest corner
     near_far: tuple[float, float]  # z-depth of the ends of a ray, scene units
+    root: Path | None = None  # folder of the photographs, for LandMark's config
+    downsample: int = 1  # how much smaller than there they are, likewise
 
     @property
     def n_codes(self) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...cuda import ops
 from ...cuda.train_tables import StepResult
-from ..checkpoint.write import write_checkpoint
+from ..checkpoint.write import check_name, write_checkpoint
 from ..errors import InputError
 from ..render import Backend, Renderer, RenderSettings
 from .batches import Batches
@@ -64,7 +64,8 @@ class Trainer:
         listener: Is told what happens, in the thread that trains.
 
     Raises:
-        InputError: The settings contradict each other or this machine, or there is nothing to learn from.
+        InputError: The settings contradict each other or this machine, there is nothing to learn from, or no
+            checkpoint can have the name.
     """
 
     parameters: FieldParameters  # from the beginning of `run` on
@@ -80,6 +81,7 @@ class Trainer:
     ) -> None:
         if settings.problem:
             raise InputError(f"training settings {settings.problem}")
+        check_name(name)
         self.settings = settings
         self.iteration = 0  # steps done
         self._data = data
@@ -226,7 +228,8 @@ class Trainer:
         files.write(parameters, self.iteration, self._fingerprint)
         self._kept = self.iteration
         metadata = self._metadata | {"iteration": self.iteration}
-        checkpoint = write_checkpoint(parameters, self._folder, self._name, metadata)
+        photos, downsample = self._data.root, self._data.downsample
+        checkpoint = write_checkpoint(parameters, self._folder, self._name, metadata, photos, downsample)
         self._saved = (self.iteration, checkpoint)
         self._tell(Saved(self.iteration, files.path, checkpoint))
 

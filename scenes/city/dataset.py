@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import math
 import multiprocessing
-import os
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from PIL import Image
 
 from ...core.camera import Camera
 from ...core.errors import InputError
+from ...core.whole_file import write_whole
 from .appearances import APPEARANCES
 from .cameras import FIELD_OF_VIEW, plan_cameras
 from .geojson import to_geojson
@@ -35,7 +33,6 @@ ROTATION_FACTOR = 0.01  # MatrixCity multiplies the rotation in `rot_mat` by thi
 VERSION = 1  # of what the generator draws; pictures of another version are not mixed in
 NEAR = 0.1  # units of 100 m
 MAX_SIDE, MAX_SAMPLES, MAX_VIEWS, MAX_WORKERS = 4096, 8, 1_000_000, 64
-_PREFIX = ".unfinished-"
 
 Progress = Callable[[int, int], None]  # done, total
 
@@ -212,8 +209,6 @@ def _claim(out: Path, town: Town, options: CityOptions) -> None:
         _write(mark, description)
     for split in ("train", "test"):
         (out / split).mkdir(exist_ok=True)
-    for left in out.glob(f"**/{_PREFIX}*"):
-        left.unlink()
 
 
 def _description(town: Town, options: CityOptions) -> dict[str, Any]:
@@ -283,19 +278,7 @@ def _json(data: Any) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Writes a file so that it is there whole or not at all."""
-    handle, name = tempfile.mkstemp(prefix=_PREFIX, dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
+    write_whole({path: lambda file: file.write(data)}, "finished pictures are kept, make room and run again")
 
 
 @contextmanager
@@ -304,9 +287,4 @@ def _writing(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(
-                f"{out} must be on a disk with room for the pictures, got a full one; free some space and "
-                "run again: finished pictures are kept"
-            ) from None
         raise InputError(f"{out} must be a folder that can be written, got: {error.strerror}") from None

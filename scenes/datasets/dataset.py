@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,8 @@ class Source:
     metres_per_unit: float | None = None
     epsg: int | None = None
     z_is_up: bool = True
+    reduced: int = 1  # how much smaller the photographs are than those in LandMark's folder
+    styles: tuple[tuple[str, int], ...] = ()  # name and code of appearances
     applied: np.ndarray | None = (
         None  # similarity already in the poses: original -> source coordinates. [4, 4]
     )
@@ -71,8 +73,9 @@ class DatasetOptions:
     """How a source becomes a dataset; the fields of scene.yaml's `dataset:`."""
 
     path: Path
-    format: str = "auto"  # auto, transforms, colmap, blender, llff, matrixcity, contextcapture
+    format: str = "auto"  # auto, transforms, landmark, colmap, blender, llff, matrixcity, contextcapture
     downsample: int = 1  # photographs are averaged down by this factor
+    folders: tuple[str, ...] = ()  # only photographs that lie in a folder of such a name; (): all
     holdout: int = 8  # every n-th photograph is kept for testing where the source has no split; 0: none
     bounds: Bounds | None = None  # scene units; None: from the source, else from its points or cameras
     near_far: tuple[float, float] | None = None  # scene units; None: from the source, else from the bounds
@@ -100,4 +103,6 @@ class Dataset:
     scene_from_source: np.ndarray  # 4 x 4 float64 similarity: original coordinates -> scene units
     metres_per_unit: float | None = None  # metres per scene unit
     epsg: int | None = None
-    notices: tuple[str, ...] = field(default=())
+    downsample: int = 1  # how much smaller the photographs are than those in `root`
+    styles: tuple[tuple[str, int], ...] = ()  # name and code of appearances
+    notices: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ import numpy as np
 from ...core.camera import Camera
 from ...core.errors import InputError
 from ...core.training.photos import Photos
-from . import blender, colmap, contextcapture, llff, matrixcity, transforms
+from . import blender, colmap, contextcapture, landmark, llff, matrixcity, transforms
 from .dataset import Dataset, DatasetOptions, PhotoFile, Progress, Source
 from .images import Recipe, size_of
 from .pixels import open_pixels
@@ -27,6 +27,7 @@ class Format:
 
 
 FORMATS = {  # in the order in which they are tried
+    "landmark": Format(landmark.looks_like, landmark.read),
     "matrixcity": Format(matrixcity.looks_like, matrixcity.read),
     "blender": Format(blender.looks_like, blender.read),
     "transforms": Format(transforms.looks_like, transforms.read),
@@ -71,11 +72,15 @@ def open_dataset(options: DatasetOptions, progress: Progress | None = None) -> D
     if not source.photos:
         raise InputError(f"{source.root} must hold at least one photograph with a pose, got none")
     notices = list(source.notices)
+    if options.folders:
+        source = replace(source, photos=_in_folders(source, options.folders))
     fitted = _fitted(source, notices)
     train, test = _split(fitted.photos, options.holdout)
     placement = place(fitted, options)
     if not source.z_is_up and not options.orient:
-        notices.append("the z axis of the source may not point up; dataset.orient turns it")
+        notices.append(
+            "nothing says which way is up; --set dataset.orient=true turns the cameras' mean up to +z"
+        )
     if not test:
         notices.append("no photograph is kept for testing")
     cameras = [placement.camera(photo.camera) for photo in (*train, *test)]
@@ -99,6 +104,8 @@ def open_dataset(options: DatasetOptions, progress: Progress | None = None) -> D
         scene_from_source=placement.matrix if source.applied is None else placement.matrix @ source.applied,
         metres_per_unit=None if metres is None else metres / options.scale,
         epsg=source.epsg,
+        downsample=options.downsample * source.reduced,
+        styles=source.styles,
         notices=tuple(notices),
     )
 
@@ -142,6 +149,18 @@ def _check(options: DatasetOptions) -> None:
         raise InputError(f"dataset.holdout must be 0, or at least 2, got {options.holdout}")
     if not 0 < options.scale < np.inf:
         raise InputError(f"dataset.scale must be a positive number, got {options.scale:g}")
+
+
+def _in_folders(source: Source, names: Sequence[str]) -> tuple[PhotoFile, ...]:
+    """Returns the photographs in folders of these names."""
+    photos = tuple(photo for photo in source.photos if photo.path.parent.name in names)
+    if not photos:
+        there = sorted({photo.path.parent.name for photo in source.photos})
+        raise InputError(
+            f"dataset.folders must name folders of photographs such as {', '.join(there[:6])}, "
+            f"got {', '.join(names)}"
+        )
+    return photos
 
 
 def _split(photos: Sequence[PhotoFile], holdout: int) -> tuple[list[PhotoFile], list[PhotoFile]]:

@@ -66,3 +66,11 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):
         return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path that a file names is a folder; those that cannot be looked at are none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False

@@ -12,10 +12,14 @@ from ...core.errors import InputError
 from .dataset import Bounds, DatasetOptions, Source
 
 OUTLIERS = 1.0  # per cent of the sparse points beyond the box, at either end of an axis
-MARGIN = 0.1  # of the box of the sparse points, on every side
+MARGIN = 0.1  # around the box: of the longest side of the points' box, or of the height of a flight
+TALLEST = 0.3  # of the height of a flight: the top of the box
+LEVEL = 0.5  # least steepness of a ray to the ground; one that runs level would see the whole world
 SPREAD = 0.02  # mean squared sine between view directions and their main one: below, they are parallel
 MISS = 0.5  # of their distance: how far half of the cameras may look past the place they look at
-NEAREST = 0.01  # of the far end: the near end of a ray that starts inside the box
+NEAR = 0.1  # of the least depth of the box: where rays begin
+NEAREST = 0.01  # of the greatest depth of the box: where they begin if a camera is inside it
+FAR = 2.0  # of the greatest depth of the box: where rays end
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,10 @@ def scene_bounds(
 ) -> Bounds:
     """Returns the box that is trained, in scene units.
 
-    It is the options' box; else the source's; else the box of all but the outermost sparse points, and a
-    margin; else, where the cameras look at one place, a cube around it whose half side is their median
-    distance; else, where all cameras look down on z = 0, what they see of it.
+    It is the options' box; else the source's; else that of all sparse points but the outermost, together with
+    what parallel cameras see at the points' depth. Without points it is, where the cameras look at one place,
+    a cube around it whose half side is their median distance; where all look down on z = 0, what they see of
+    it, up to TALLEST of the lowest camera's height; else what they see between stated ends of the rays.
 
     Raises:
         InputError: Nothing of this is known, or the box has no volume.
@@ -83,12 +88,9 @@ def scene_bounds(
     elif source.bounds is not None:
         bounds = placement.bounds(source.bounds)
     elif source.points is not None and len(source.points):
-        points = placement.points(source.points)
-        low, high = np.percentile(points, [OUTLIERS, 100 - OUTLIERS], axis=0)
-        margin = MARGIN * (high - low).max()
-        bounds = _box(np.stack([low - margin, high + margin]))
+        bounds = _bounds_of_points(placement.points(source.points), cameras)
     else:
-        bounds = _bounds_of_cameras(cameras)
+        bounds = _bounds_of_cameras(cameras, _stated_near_far(source, options))
     if not np.isfinite(bounds).all() or not (np.array(bounds[0]) < bounds[1]).all():
         raise InputError(
             f"dataset.bounds must be two corners, the first lower along every axis, got {bounds[0]} and "
@@ -102,58 +104,110 @@ def scene_near_far(
 ) -> tuple[float, float]:
     """Returns the z-depths of the ends of the rays, in scene units.
 
-    They are the options'; else the source's, scaled; else the least and greatest depth of a corner of the box
-    in any camera, where the least is at least a hundredth of the greatest.
+    They are the options'; else the source's, scaled; else from well before the box to well behind it: a ray
+    has its samples in the box only, wherever it ends.
 
     Raises:
         InputError: The box lies behind every camera, or the given ends are out of order.
     """
-    if options.near_far is not None:
-        near, far = options.near_far
-    elif source.near_far is not None:
-        near, far = (depth * options.scale for depth in source.near_far)
+    if stated := _stated_near_far(source, options):
+        near, far = stated
     else:
         matrices = np.stack([camera.matrix for camera in cameras])
         offsets = _corners(bounds)[None] - matrices[:, None, :3, 3]
         depths = -np.einsum("cpi,ci->cp", offsets, matrices[:, :3, 2])
-        far = float(depths.max())
-        near = max(float(depths.min()), NEAREST * far)
-        if not far > 0:
+        nearest, farthest = float(depths.min()), float(depths.max())
+        if not farthest > 0:
             raise InputError("dataset.bounds must lie in front of a camera, got a box behind all of them")
+        near, far = max(NEAR * nearest, NEAREST * farthest), FAR * farthest
     if not 0 < near < far < np.inf:
         raise InputError(f"dataset.near_far must be 0 < near < far, got {near:g} and {far:g}")
     return near, far
 
 
-def _bounds_of_cameras(cameras: Sequence[Camera]) -> Bounds:
-    eyes = np.stack([camera.eye for camera in cameras])
-    ahead = -np.stack([camera.matrix[:3, 2] for camera in cameras])
-    across = np.eye(3) - ahead[:, :, None] * ahead[:, None, :]  # projects onto the plane across each view
-    if np.linalg.eigvalsh(across.mean(axis=0))[0] > SPREAD:
+def _stated_near_far(source: Source, options: DatasetOptions) -> tuple[float, float] | None:
+    if options.near_far is not None or source.near_far is None:
+        return options.near_far
+    near, far = source.near_far
+    return near * options.scale, far * options.scale
+
+
+@dataclass(frozen=True)
+class _Views:
+    """Where cameras stand and look."""
+
+    eyes: np.ndarray  # [n, 3]
+    ahead: np.ndarray  # unit vectors. [n, 3]
+    across: np.ndarray  # projections onto the planes across the views. [n, 3, 3]
+
+    @classmethod
+    def of(cls, cameras: Sequence[Camera]) -> _Views:
+        ahead = -np.stack([camera.matrix[:3, 2] for camera in cameras])
+        across = np.eye(3) - ahead[:, :, None] * ahead[:, None, :]
+        return cls(np.stack([camera.eye for camera in cameras]), ahead, across)
+
+    @property
+    def are_parallel(self) -> bool:
+        return bool(np.linalg.eigvalsh(self.across.mean(axis=0))[0] <= SPREAD)
+
+
+def _bounds_of_points(points: np.ndarray, cameras: Sequence[Camera]) -> Bounds:
+    """Returns the box of sparse points [n, 3]; parallel cameras also see where no point was found."""
+    low, high = np.percentile(points, [OUTLIERS, 100 - OUTLIERS], axis=0)
+    margin = MARGIN * (high - low).max()
+    places = np.stack([low - margin, high + margin])
+    views = _Views.of(cameras)
+    if views.are_parallel:
+        seen = _seen(cameras, np.median(points, axis=0), views.ahead.mean(axis=0))
+        places = np.concatenate([places, seen])
+    return _box(places)
+
+
+def _bounds_of_cameras(cameras: Sequence[Camera], near_far: tuple[float, float] | None) -> Bounds:
+    views = _Views.of(cameras)
+    eyes, ahead, across = views.eyes, views.ahead, views.across
+    if not views.are_parallel:
         place = np.linalg.solve(across.sum(axis=0), np.einsum("cij,cj->i", across, eyes))
         offsets = place - eyes
-        half = np.median(np.linalg.norm(offsets, axis=1))
+        half = float(np.median(np.linalg.norm(offsets, axis=1)))
         miss = np.median(np.linalg.norm(np.einsum("cij,cj->ci", across, offsets), axis=1))
         if miss < MISS * half and np.median((offsets * ahead).sum(axis=1)) > 0:
-            return _box(np.stack([place - half, place + half]))
-    if (eyes[:, 2] > 0).all() and ahead[:, 2].mean() < -0.5:
-        return _footprint(cameras, float(np.median(eyes[:, 2])))
+            return _box(place[None], half)
+    height = float(eyes[:, 2].min())
+    if height > 0 and ahead[:, 2].mean() < -0.5:
+        low, high = _box(_seen(cameras, np.zeros(3), np.array([0.0, 0.0, -1.0])), MARGIN * height)
+        return low, (high[0], high[1], TALLEST * height)
+    if near_far is not None:
+        return _box(np.concatenate([_at_depth(cameras, depth) for depth in near_far]))
     raise InputError(
         "dataset.bounds must be given: the dataset has neither bounds nor points, and its cameras look "
         "neither at one place nor down on z = 0"
     )
 
 
-def _footprint(cameras: Sequence[Camera], height: float) -> Bounds:
-    """Returns the box over what the corners of the pictures see of z = 0."""
-    places = []
-    for camera in cameras:
-        for column, row in ((0, 0), (camera.width, 0), (0, camera.height), (camera.width, camera.height)):
-            origin, direction = camera.ray(column, row)
-            steepness = max(-direction[2], 0.5)  # a ray that runs level would see the whole world
-            places.append(origin + direction * origin[2] / steepness)
-    low, high = _box(np.array(places))
-    return (low[0], low[1], -height / 8), (high[0], high[1], height / 2)
+def _corner_rays(cameras: Sequence[Camera]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns origins and directions of the rays through the pictures' corners; t is z-depth. [4 n, 3]"""
+    rays = [
+        camera.ray(column, row)
+        for camera in cameras
+        for column, row in ((0, 0), (camera.width, 0), (0, camera.height), (camera.width, camera.height))
+    ]
+    return np.array([origin for origin, _ in rays]), np.array([direction for _, direction in rays])
+
+
+def _seen(cameras: Sequence[Camera], place: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """Returns what the corners of the pictures see of the plane through `place` across `down`. [4 n, 3]"""
+    origins, directions = _corner_rays(cameras)
+    down = down / np.linalg.norm(down)
+    steepness = np.maximum(directions @ down, LEVEL)
+    seen: np.ndarray = origins + directions * ((place - origins) @ down / steepness)[:, None]
+    return seen
+
+
+def _at_depth(cameras: Sequence[Camera], depth: float) -> np.ndarray:
+    """Returns what the corners of the pictures see at a z-depth. [4 n, 3]"""
+    origins, directions = _corner_rays(cameras)
+    return origins + depth * directions
 
 
 def _rotation_to_z(up: np.ndarray) -> np.ndarray:
@@ -174,6 +228,7 @@ def _corners(bounds: Bounds) -> np.ndarray:
     return np.stack(np.meshgrid(*np.array(bounds).T, indexing="ij"), axis=-1).reshape(8, 3)
 
 
-def _box(points: np.ndarray) -> Bounds:
-    low, high = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+def _box(points: np.ndarray, margin: float = 0.0) -> Bounds:
+    """Returns the box of points [n, 3] with a margin on every side."""
+    low, high = (points.min(axis=0) - margin).tolist(), (points.max(axis=0) + margin).tolist()
     return (low[0], low[1], low[2]), (high[0], high[1], high[2])

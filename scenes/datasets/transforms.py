@@ -25,6 +25,7 @@ INTRINSIC_KEYS = ("w", "h", "cx", "cy", "k1", "k2", "k3", "k4", "p1", "p2", "cam
 OTHER_LENSES = ("ftheta_p0", "latlong", "equirectangular", "orthographic")
 PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADIAL")
 FISHEYES = ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
+NAMES = "a list of different names, one for each appearance code from 0 on"
 FILE_LISTS = (("train_filenames", "train"), ("val_filenames", "val"), ("test_filenames", "test"))
 
 
@@ -75,7 +76,7 @@ def read(root: Path) -> Source:
 
     A file for each split wins over a single file; validation photographs are the test where there is none.
     Poses are camera to world with OpenGL axes. Keys of our own: `appearance` (a code) in a frame, and
-    `metres_per_unit`, `epsg`, `bounds` and `near_far` at the top.
+    `metres_per_unit`, `epsg`, `bounds`, `near_far` and `appearances` (the names of the codes) at the top.
 
     Raises:
         InputError: A file or photograph is missing, or a key has no usable value.
@@ -198,6 +199,8 @@ def world(top: Entry) -> dict[str, Any]:
         facts["metres_per_unit"] = top.number("metres_per_unit", low=0.0)
     if "epsg" in top:
         facts["epsg"] = top.whole("epsg", 1, 999_999)
+    if "appearances" in top:
+        facts["styles"] = _styles(top)
     return facts
 
 
@@ -227,6 +230,16 @@ def _bounds(top: Entry) -> Bounds:
     if not (low < high).all():
         raise top.fail("bounds", "two corners, the first lower than the second along every axis")
     return tuple(low.tolist()), tuple(high.tolist())
+
+
+def _styles(top: Entry) -> tuple[tuple[str, int], ...]:
+    """Returns the names of the appearance codes; the first is that of code 0."""
+    names = top.items("appearances", NAMES)
+    if len(set(map(str, names))) < len(names) or len(names) > MAX_CODE + 1:
+        raise top.fail("appearances", NAMES)
+    if not all(isinstance(name, str) and name and name.isprintable() for name in names):
+        raise top.fail("appearances", NAMES)
+    return tuple((name, code) for code, name in enumerate(names))
 
 
 def _listed_splits(file: FrameFile) -> dict[str, str] | None:

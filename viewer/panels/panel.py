@@ -47,8 +47,8 @@ class Host(Protocol):
         """Opens a scene in the background."""
         ...
 
-    def open_demo(self) -> None:
-        """Opens the scene that ships with the program."""
+    def open_demo(self, word: str) -> None:
+        """Opens a scene that ships with the program, by its word on the command line."""
         ...
 
     def fly_to_block(self, block: int) -> None:
