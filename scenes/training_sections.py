@@ -122,7 +122,7 @@ _TRAIN: Mapping[str, Kind] = {
     "nerf_from": _FROM,
     "nerf_depth": _DEPTH,
     "nerf_color_depth": _DEPTH,
-    "nerf_width": _WIDTH,
+    "nerf_width": whole_number(2, 4096),
     "nerf_frequencies": _FREQUENCIES,
     "n_importance": SAMPLES,
     "nerf_n_importance": SAMPLES,

@@ -145,6 +145,7 @@ def test_what_does_not_change_the_model_may_change(begun):
         "threads": 2,
         "backend": "torch",
         "tensorboard": True,
+        "half_planes": True,
     }
     assert train(begun, replace(TINY, **free), stop_at=3).iteration == 3
 

@@ -119,17 +119,19 @@ class Log:
         path = folder / LOG_FILE
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("a", encoding="utf-8")
+            self._file = path.open("ab", buffering=0)
         except OSError as error:
             raise InputError(f"{path} must be writable, got: {error.strerror}; name another --out") from None
 
     def __call__(self, event: Event) -> None:
-        """Writes one event, for everyone to read at once."""
+        """Writes one event, for everyone to read at once; a line that does not fit is taken back."""
         entry = {"event": type(event).__name__.lower(), "time": round(time.time(), 3), **asdict(event)}
+        line, end = f"{json.dumps(_plain(entry))}\n".encode(), self._file.tell()
         try:
-            self._file.write(json.dumps(_plain(entry)) + "\n")
-            self._file.flush()
+            while line:
+                line = line[self._file.write(line) :]
         except OSError as error:
+            self._file.truncate(end)
             raise InputError(
                 f"{self._file.name} must be writable, got: {error.strerror}; make room and train on"
             ) from None

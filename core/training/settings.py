@@ -105,6 +105,8 @@ class TrainSettings:
             return "must have directions 1 when the field is divided into blocks, as in LandMark"
         if self.activation not in ("softplus", "relu"):
             return f"must have activation softplus or relu, got {self.activation}"
+        if self.nerf_from >= 0 and self.n_importance < 3:
+            return f"must have n_importance 3 or more for the NeRF branch, got {self.n_importance}"
         if self.lpips_from >= 0 and self.nerf_from >= 0:
             return "must not combine lpips_from and nerf_from"
         return None

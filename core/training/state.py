@@ -41,8 +41,10 @@ FREE = frozenset(
         "threads",
         "device",
         "backend",
+        "tensorboard",
+        "half_planes",
     )
-) | {"tensorboard"}
+)
 
 
 @dataclass(frozen=True)
