@@ -183,11 +183,6 @@ class _Native:
                     logger.warning("rendering with torch: %s", self._found)
             return self._found
 
-    def forget(self) -> None:
-        """Lets the next use try again."""
-        with self._lock:
-            self._found = None
-
     def _load(self) -> native.Library | str:
         if os.environ.get("LANDMARK_VIEWER_NATIVE", "1") == "0":
             return "LANDMARK_VIEWER_NATIVE=0 switches the native kernels off"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from landmark_viewer.core.camera import as_matrix
 from landmark_viewer.core.errors import InputError
 from landmark_viewer.scenes.datasets import transforms
 from landmark_viewer.scenes.datasets.dataset import DatasetOptions, Lens
@@ -44,6 +46,21 @@ def test_one_file_with_a_hold_out_rule(tmp_path: Path) -> None:
     np.testing.assert_array_equal(dataset.train.codes, [0, 1, 2, 3])
     assert dataset.train.names[0] == "images/0001.png"
     np.testing.assert_array_equal(dataset.scene_from_source, np.eye(4))
+
+
+def test_a_scene_far_from_the_origin_is_to_be_recentred(tmp_path: Path) -> None:
+    moved = []
+    for view in known_views():
+        matrix = view.camera.matrix
+        matrix[:3, 3] += 400_000, 5_800_000, 0  # as a map counts metres
+        moved.append(replace(view, camera=replace(view.camera, c2w=as_matrix(matrix))))
+    write_transforms(tmp_path, moved)
+    said = open_dataset(DatasetOptions(tmp_path, orient=True, holdout=2)).notices
+    assert said == (
+        "the scene lies so far from the origin, for its size, that single precision blurs it; "
+        "--set dataset.recenter=true moves it there",
+    )
+    assert not open_dataset(DatasetOptions(tmp_path, orient=True, recenter=True, holdout=2)).notices
 
 
 def test_split_files_of_landmark(tmp_path: Path) -> None:
@@ -337,7 +354,7 @@ def test_a_file_that_is_no_json(tmp_path: Path, text: str, message: str) -> None
         ({"holdout": 1}, r"dataset\.holdout must be 0, or at least 2, got 1$"),
         ({"downsample": 0}, r"dataset\.downsample must be at least 1, got 0$"),
         ({"downsample": 17}, r"dataset\.downsample must be at most the side of every photograph, got 17 for"),
-        ({"scale": -1.0}, r"dataset\.scale must be a positive number, got -1$"),
+        ({"scale": -1.0}, r"dataset\.scale must be a positive number below 1e\+09, got -1$"),
         ({"format": "video"}, r"dataset\.format must be auto or one of .*, got video$"),
         ({"near_far": (2.0, 1.0)}, r"dataset\.near_far must be 0 < near < far, got 2 and 1$"),
     ],

@@ -177,6 +177,22 @@ def test_photographs_with_codes_of_their_own_are_trained_with_them(small_photos,
         assert scene.spec.appearance.styles == ((("noon", 0), ("no", 2)) if answer else ())
 
 
+def test_a_box_as_high_as_wide_is_trained_with_planes_in_all_directions(small_photos, tmp_path):
+    bounds = {"flat": "[[-1, -1, 0], [1, 1, 0.5]]", "object": "[[-1, -1, -1], [1, 1, 1]]"}
+    for answer, kind, given in (
+        (1, "flat", []),
+        (3, "object", []),
+        (1, "object", ["--set", "train.directions=1"]),
+        (1, "object", ["--set", "train.division=[2, 2]"]),
+    ):
+        run = tmp_path / f"{kind}{len(given)}{answer}{''.join(given)[-3:-1]}"
+        few = [*SMALL_SET, "--set", "train.iterations=1", "--quiet", "--out", run]
+        for name in ("density", "appearance"):
+            few += ["--set", f"train.{name}_channels=[4, 4, 4]"]
+        assert train(small_photos, *few, "--set", f"dataset.bounds={bounds[kind]}", *given) == 0
+        assert open_scene(run / "scene.yaml").model.n_directions == answer
+
+
 def test_a_landmark_config_is_trained_as_it_stands(small_photos, tmp_path):
     (tmp_path / "config.txt").write_text(
         f"""
@@ -253,6 +269,15 @@ def test_restart_begins_anew_and_loses_nothing(small_photos, tmp_path, capfd):
     assert (run / "yard.th").read_bytes() != old
 
 
+def test_restart_is_the_way_out_of_a_broken_state(small_photos, tmp_path, capfd):
+    run = tmp_path / "run"
+    few = [small_photos, "--out", run, *SMALL_SET, "--set", "train.iterations=1", "--quiet"]
+    assert train(*few) == 0
+    (run / "state.safetensors").write_bytes(b"junk")
+    assert "begin anew with --restart, or train into another folder" in refusal(capfd, *few)
+    assert train(*few, "--restart") == 0
+
+
 def test_other_settings_do_not_touch_an_earlier_run(small_photos, tmp_path, capfd):
     few = [*SMALL_SET, "--set", "train.iterations=2", "--quiet"]
     assert train(small_photos, "--out", tmp_path / "run", *few) == 0
@@ -295,6 +320,11 @@ def test_what_a_killed_run_left_before_its_first_state_is_no_hindrance(small_pho
         (["train.batch_size=0"], "--set: train.batch_size must be a whole number from 1 to 1048576, got 0"),
         (["train.batch_sise=1"], "--set: unknown key train.batch_sise; did you mean train.batch_size?"),
         (["dataset.downsample"], "--set must be key.path=value, got 'dataset.downsample'"),
+        (
+            ["train.nerf_from=4", "train.n_importance=2"],
+            "train must have n_importance 3 or more for the NeRF branch, got 2",
+        ),
+        (["train.nerf_width=1"], "train.nerf_width must be a whole number from 2 to 4096, got 1"),
         (["dataset.path=nowhere"], "nowhere"),
         (["appearance.code=1"], "train.appearance_codes must be true for a scene with appearance codes"),
         (["train.voxels_end=2000000000", "train.levels=[64]"], "the field must fit into memory: planes of"),
@@ -369,6 +399,32 @@ def test_quiet_still_warns():
     tested = events.Tested(3, (SCORE,), 21.0, 0.5)
     assert said_of(STEP, tested, events.Warned(3, "[odd] mask"), quiet=True) == "warning: [odd] mask\n"
     assert said_of(tested) == "iteration 3: test PSNR 21.00 dB, SSIM 0.500 over 1 view\n"
+
+
+def test_a_log_on_a_full_disk_is_a_sentence_and_keeps_whole_lines(tmp_path):
+    program = """
+import resource, sys
+from pathlib import Path
+from landmark_viewer.core.errors import InputError
+from landmark_viewer.core.training import events
+from landmark_viewer.viewer.train_report import Log
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+log = Log(Path(sys.argv[1]))
+try:
+    while True:
+        log(events.Finished(1))
+except InputError as error:
+    sys.exit(str(error))
+finally:
+    log.close()
+"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (
+        done.stderr == f"{tmp_path}/log.jsonl must be writable, got: File too large; make room and train on\n"
+    )
+    assert {entry["event"] for entry in log(tmp_path)} == {"finished"}
 
 
 def test_the_log_is_json_whatever_the_figures_are(tmp_path):

@@ -69,6 +69,7 @@ def test_box_is_crossed_by_its_samples():
     grid = (40, 30, 7)
     assert schedules.sample_count(BASE, grid) == int((40**2 + 30**2 + 7**2) ** 0.5 / 0.5)
     assert schedules.sample_count(replace(BASE, max_samples=50), grid) == 50
+    assert schedules.sample_count(replace(BASE, step_ratio=1000.0), grid) == 1
     low, high = torch.tensor(BOUNDS)
     units = (high - low) / torch.tensor([39, 29, 6])
     assert schedules.sample_step(BASE, BOUNDS, grid) == pytest.approx(float(units.mean()) / 2)

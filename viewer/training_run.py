@@ -31,6 +31,7 @@ from .train_report import BOARD_FOLDER, LOG_FILE, Board, Listener, Log, Terminal
 SCENE_FILE = "scene.yaml"
 UNFINISHED = re.compile(r"\..*\.tmp")  # a file that a killed run was writing
 CACHE_FOLDER = "pixels"
+OBJECT_HEIGHT = 0.75  # share of its width from which on a box holds an object, not a landscape
 BYTES_PER_TEXEL = 12  # of each channel: the value and its two moments, float32
 EARLY_NAMES = (LOG_FILE, BOARD_FOLDER, CACHE_FOLDER, TESTS_FOLDER)  # of ours, before the first saved state
 
@@ -54,7 +55,7 @@ def run_training(spec: TrainingSpec, folder: Path, restart: bool, terminal: Term
     for notice in spec.notices:
         terminal.say(f"note: {notice}")
     data = _open(spec, folder, terminal)
-    run = Run(_with_codes(spec, data), data, folder)
+    run = Run(_suited(spec, data), data, folder)
     run.scene(folder / "any.th")  # what does not suit the run shows before it begins
     _check_memory(run.spec.train, data.bounds)
     with _listeners(run, terminal) as listeners, _interruptible(terminal) as is_stopped:
@@ -122,13 +123,24 @@ def _open(spec: TrainingSpec, folder: Path, terminal: Terminal) -> Dataset:
     return data
 
 
-def _with_codes(spec: TrainingSpec, data: Dataset) -> TrainingSpec:
-    """Trains appearance codes if the photographs come with codes of their own and nobody has decided."""
+def _suited(spec: TrainingSpec, data: Dataset) -> TrainingSpec:
+    """Decides what nobody has decided and the photographs make plain.
+
+    Codes are trained if the photographs come with codes of their own. A box nearly as high as wide is no
+    landscape: it gets planes in all three directions, unless it is to be divided into blocks or channels are
+    stated for one direction only.
+    """
     codes = data.train.codes
-    has_own = not np.array_equal(codes, np.arange(len(codes))) and bool(np.any(codes))
-    if "appearance_codes" not in spec.unstated or not has_own:
-        return spec
-    return replace(spec, train=replace(spec.train, appearance_codes=True))
+    has_own_codes = not np.array_equal(codes, np.arange(len(codes))) and bool(np.any(codes))
+    x, y, z = np.subtract(*reversed(data.bounds))
+    train = spec.train
+    is_object = z > OBJECT_HEIGHT * min(x, y) and train.n_blocks == 1
+    has_channels = min(len(train.density_channels), len(train.appearance_channels)) >= 3
+    if "appearance_codes" in spec.unstated and has_own_codes:
+        train = replace(train, appearance_codes=True)
+    if "directions" in spec.unstated and is_object and has_channels:
+        train = replace(train, directions=3)
+    return replace(spec, train=train)
 
 
 def _check_memory(settings: TrainSettings, bounds: Bounds) -> None:

@@ -81,8 +81,8 @@ def sample_step(settings: TrainSettings, bounds: Bounds, grid_size: GridSize) ->
 
 
 def sample_count(settings: TrainSettings, grid_size: GridSize) -> int:
-    """Returns the box samples per ray: the grid's diagonal in steps, but `max_samples` at most."""
-    return min(settings.max_samples, int(math.hypot(*grid_size) / settings.step_ratio))
+    """Returns the box samples per ray: the grid's diagonal in steps, but 1 to `max_samples`."""
+    return min(settings.max_samples, max(int(math.hypot(*grid_size) / settings.step_ratio), 1))
 
 
 def background_at(settings: TrainSettings, iteration: int) -> tuple[float, float, float]:

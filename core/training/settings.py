@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_BLOCKS = 1024  # of one run; each is a file of its own, and LandMark gives each a process
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -101,6 +103,8 @@ class TrainSettings:
             if len(getattr(self, name)) < self.directions:
                 got = getattr(self, name)
                 return f"must have {name} for each of the {self.directions} directions, got {got}"
+        if self.n_blocks > MAX_BLOCKS:
+            return f"must have a division into at most {MAX_BLOCKS} blocks in one run, got {self.n_blocks}"
         if self.n_blocks > 1 and self.directions == 3:
             return "must have directions 1 when the field is divided into blocks, as in LandMark"
         if self.activation not in ("softplus", "relu"):

@@ -181,7 +181,7 @@ class RunFolder:
     def _unusable(self, reason: str) -> InputError:
         return InputError(
             f"{self.path} must be the state of this training run, got: {reason}; "
-            "delete it to start over, or train into another folder"
+            "begin anew with --restart, or train into another folder"
         )
 
 

@@ -38,12 +38,6 @@ FLAT_ROOFS: tuple[Color, ...] = (
     (0.52, 0.60, 0.38),
 )
 GLASS_WALLS: tuple[Color, ...] = ((0.42, 0.58, 0.68), (0.36, 0.50, 0.62), (0.50, 0.62, 0.62))
-SHOP_AWNINGS: tuple[Color, ...] = (
-    (0.78, 0.22, 0.20),
-    (0.18, 0.46, 0.42),
-    (0.88, 0.66, 0.24),
-    (0.24, 0.36, 0.58),
-)
 _METAL: Color = (0.70, 0.71, 0.72)
 _BURIED = 3.0  # walls reach this far below the ground at the middle, so that none floats on a slope
 

@@ -15,7 +15,9 @@ from . import blender, colmap, contextcapture, landmark, llff, matrixcity, trans
 from .dataset import Dataset, DatasetOptions, PhotoFile, Progress, Source
 from .images import Recipe, size_of
 from .pixels import open_pixels
-from .placement import Placement, place, scene_bounds, scene_near_far
+from .placement import Placement, is_remote, place, scene_bounds, scene_near_far
+
+LARGEST = 1e9  # scene units; rays are float32
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,16 @@ def open_dataset(options: DatasetOptions, progress: Progress | None = None) -> D
         notices.append("no photograph is kept for testing")
     cameras = [placement.camera(photo.camera) for photo in (*train, *test)]
     bounds = scene_bounds(fitted, options, placement, cameras)
+    if is_remote(bounds):
+        notices.append(
+            "the scene lies so far from the origin, for its size, that single precision blurs it; "
+            "--set dataset.recenter=true moves it there"
+        )
+    if np.abs(bounds).max() > LARGEST:
+        raise InputError(
+            f"dataset.bounds must be within {LARGEST:g} scene units of the origin, got {bounds}; "
+            "make dataset.scale smaller"
+        )
     near_far = scene_near_far(fitted, options, bounds, cameras)
     total = len(cameras)
     train = [replace(photo, code=i if photo.code is None else photo.code) for i, photo in enumerate(train)]
@@ -147,8 +159,8 @@ def _check(options: DatasetOptions) -> None:
         raise InputError(f"dataset.downsample must be at least 1, got {options.downsample}")
     if options.holdout < 0 or options.holdout == 1:
         raise InputError(f"dataset.holdout must be 0, or at least 2, got {options.holdout}")
-    if not 0 < options.scale < np.inf:
-        raise InputError(f"dataset.scale must be a positive number, got {options.scale:g}")
+    if not 0 < options.scale < LARGEST:
+        raise InputError(f"dataset.scale must be a positive number below {LARGEST:g}, got {options.scale:g}")
 
 
 def _in_folders(source: Source, names: Sequence[str]) -> tuple[PhotoFile, ...]:

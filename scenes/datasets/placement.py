@@ -20,6 +20,7 @@ MISS = 0.5  # of their distance: how far half of the cameras may look past the p
 NEAR = 0.1  # of the least depth of the box: where rays begin
 NEAREST = 0.01  # of the greatest depth of the box: where they begin if a camera is inside it
 FAR = 2.0  # of the greatest depth of the box: where rays end
+REMOTE = 1000.0  # longest sides of the box from the origin: beyond, float32 rays miss by a part of a voxel
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,12 @@ def scene_bounds(
             f"{bounds[1]}"
         )
     return bounds
+
+
+def is_remote(bounds: Bounds) -> bool:
+    """Whether a box lies so far from the origin, for its size, that single precision blurs it."""
+    low, high = np.array(bounds)
+    return bool(np.abs([low, high]).max() > REMOTE * (high - low).max())
 
 
 def scene_near_far(

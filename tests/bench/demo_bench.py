@@ -53,9 +53,9 @@ def town_report(pictures: Path) -> str:
             "| appearance | PSNR with its code, mean | min | with the best other code, mean |",
             "|---|---|---|---|",
             *rows,
-            f"| all {len(codes)} held-out views | **{own.mean():.2f}** | {own.min():.2f} | {others.mean():.2f} |",
+            f"| all {len(codes)} views | **{own.mean():.2f}** | {own.min():.2f} | {others.mean():.2f} |",
             "",
-            f"SSIM {ssim:.3f}. The right code beats every other one on {np.mean(own > others):.1%} of the views.",
+            f"SSIM {ssim:.3f}. The right code beats every other on {np.mean(own > others):.1%} of the views.",
         ]
     )
 
