@@ -325,6 +325,18 @@ def test_merged_files_hold_landmarks_config_objects(tmp_path: Path) -> None:
 # There and back
 
 
+def test_checkpoints_name_no_folder_of_the_machine_and_may_hold_half_planes(tmp_path: Path) -> None:
+    parameters = make(division=(2, 2), appearance_codes=True, half_planes=True)
+    files = write_checkpoint(parameters, tmp_path, "city", {}, photos=Path("/home/somebody/photos"))
+    assert "dataroot = /home/somebody\n" in (tmp_path / "config.txt").read_text()
+    assert not [path for path in files if path.suffix == ".th" and b"somebody" in path.read_bytes()]
+    state = open_checkpoint(files[0], ModelSettings(), ModelSettings()).model
+    block = state.blocks[0]
+    assert block is not None
+    assert block.density_planes[0][0].dtype == torch.float16
+    assert block.density_lines[0][0].dtype == torch.float32
+
+
 def same_fields(parameters: FieldParameters, path: Path) -> None:
     """Asserts that an opened file has the features of the field, bit by bit."""
     mine, opened = parameters.model(), open_checkpoint(path)

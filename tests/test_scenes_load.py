@@ -12,13 +12,17 @@ from landmark_viewer.core.errors import InputError
 from landmark_viewer.core.settings import Sampling
 from landmark_viewer.scenes.load import checkpoint_of, demo_scene_path, open_scene
 
+from . import synthetic
+
 DEMO = demo_scene_path().parent
+CONFIG = "ndims = 1\nsampling_opt = 0\nwhite_bkgd = 1\n"  # of LandMark
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with nothing but a checkpoint."""
-    shutil.copy(DEMO / "brighton_beach.th", tmp_path / "city.th")
+    shutil.copy(synthetic.write(tmp_path / "made"), tmp_path / "city.th")
+    shutil.rmtree(tmp_path / "made")
     return tmp_path
 
 
@@ -50,7 +54,7 @@ def test_a_bare_checkpoint_opens_with_a_notice_for_all_that_is_assumed(folder):
 
 @pytest.mark.parametrize("name", ["config.txt", "run_7.txt"])
 def test_the_config_beside_a_bare_checkpoint_is_used_and_named(folder, name):
-    shutil.copy(DEMO / "config.txt", folder / name)
+    (folder / name).write_text(CONFIG)
     (folder / "notes.txt").write_text("Flown in spring.\nTwo batteries.\n")
     for path in (folder, folder / "city.th"):
         scene = open_scene(path)
@@ -60,12 +64,12 @@ def test_the_config_beside_a_bare_checkpoint_is_used_and_named(folder, name):
 
 def test_of_two_unnamed_configs_neither_is_used(folder):
     for name in ("run_7.txt", "run_8.txt"):
-        shutil.copy(DEMO / "config.txt", folder / name)
+        (folder / name).write_text(CONFIG)
     assert not open_scene(folder).model.settings.white_background
 
 
 def test_a_scene_file_uses_only_the_config_that_it_names(folder):
-    shutil.copy(DEMO / "config.txt", folder / "config.txt")
+    (folder / "config.txt").write_text(CONFIG)
     without = write_scene(folder, "model: {checkpoint: city.th}")
     assert not open_scene(without).model.settings.white_background
     named = write_scene(folder, "model: {checkpoint: city.th, config: config.txt}")

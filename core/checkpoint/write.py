@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
 from operator import itemgetter
@@ -60,12 +60,13 @@ def write_checkpoint(
     """
     check_name(name)
     facts = RunFacts(name, parameters.aabb.tolist(), parameters.near_far, photos, downsample)
+    portable = replace(facts, photos=None if photos is None else Path(photos.name))  # checkpoints travel
     config = landmark_config_text(parameters.settings, facts).encode()
     contents: dict[Path, Callable[[BinaryIO], object]] = {
         folder / CONFIG_FILE: lambda file: file.write(config),
         **{
             folder / f"{name}{ending}.th": partial(_save, make_root)
-            for ending, make_root in _Files(parameters, facts, metadata).roots().items()
+            for ending, make_root in _Files(parameters, portable, metadata).roots().items()
         },
     }
     write_whole(contents)
