@@ -1,4 +1,4 @@
-"""Builds the host library with ninja into a cache, once per source, flags, compiler and processor level.
+"""Builds the host libraries with ninja into a cache, once per source, flags, compiler and processor level.
 
 `python -m landmark_viewer.cuda.build` does it ahead of time; otherwise the first render does.
 """
@@ -88,12 +88,13 @@ def find_compiler() -> str:
     raise BuildError("no C++ compiler found (c++, g++ or clang++)")
 
 
-def build(level: str | None = None, rebuild: bool = False) -> Path:
-    """Returns the path of the library for a processor level (default: this one's), compiling it if need be.
+def build(level: str | None = None, rebuild: bool = False, source: str = "host") -> Path:
+    """Returns the path of a library for a processor level (default: this one's), compiling it if need be.
 
     Args:
         level: A key of LEVELS or BASELINE.
         rebuild: Compile even if there is a library.
+        source: "host", the renderer, or "train", the training step: a window must not wait for the latter.
 
     Raises:
         BuildError: No compiler, no ninja, or the compiler failed.
@@ -103,22 +104,21 @@ def build(level: str | None = None, rebuild: bool = False) -> Path:
     level = level or cpu_level()
     compiler = find_compiler()
     flags = [*FLAGS, *([] if level == BASELINE else [f"-march={level}"])]
-    folder = cache_folder() / _key(compiler, flags)
+    folder = cache_folder() / _key(compiler, flags, source)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder / "lock"):
             if rebuild or not _is_whole(folder):
-                _compile(compiler, flags, folder)
+                _compile(_ninja_file(compiler, flags, source), compiler, folder)
     except OSError as error:
         raise BuildError(f"the kernel cache {folder} cannot be used: {error.strerror or error}") from error
     return folder / LIBRARY
 
 
-def _key(compiler: str, flags: list[str]) -> str:
+def _key(compiler: str, flags: list[str], source: str) -> str:
     digest = hashlib.sha256()
-    for source in sorted(SOURCES.iterdir()):
-        if source.suffix in (".h", ".cpp"):
-            digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    for path in (*sorted(SOURCES.glob("*.h")), SOURCES / f"{source}.cpp"):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
     digest.update("\0".join([compiler, version.stdout, *flags, str(abi.ABI)]).encode())
     return digest.hexdigest()
@@ -133,11 +133,11 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
-def _compile(compiler: str, flags: list[str], folder: Path) -> None:
+def _compile(ninja_file: str, compiler: str, folder: Path) -> None:
     logger.info("building the native kernels in %s", folder)
     with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as name:
         work = Path(name)
-        (work / "build.ninja").write_text(_ninja_file(compiler, flags), encoding="utf-8")
+        (work / "build.ninja").write_text(ninja_file, encoding="utf-8")
         run = subprocess.run([_ninja(), "-C", str(work)], capture_output=True, text=True, check=False)
         if run.returncode:
             raise BuildError(f"{compiler} failed: {_first_error(run.stdout + run.stderr)}")
@@ -148,18 +148,15 @@ def _compile(compiler: str, flags: list[str], folder: Path) -> None:
         os.replace(checksum, folder / CHECKSUM)
 
 
-def _ninja_file(compiler: str, flags: list[str]) -> str:
-    sources = sorted(SOURCES.glob("*.cpp"))
-    objects = " ".join(f"{source.stem}.o" for source in sources)
-    compiles = "".join(f"build {source.stem}.o: compile {_escaped(str(source))}\n" for source in sources)
+def _ninja_file(compiler: str, flags: list[str], source: str) -> str:
     return (
         "rule compile\n"
         f"  command = {_quoted(compiler)} {' '.join(flags)} -MMD -MF $out.d -c $in -o $out\n"
         "  depfile = $out.d\n"
         "rule link\n"
         f"  command = {_quoted(compiler)} -shared -pthread $in -o $out\n"
-        f"{compiles}"
-        f"build {LIBRARY}: link {objects}\n"
+        f"build {source}.o: compile {_escaped(str(SOURCES / f'{source}.cpp'))}\n"
+        f"build {LIBRARY}: link {source}.o\n"
     )
 
 
@@ -204,9 +201,10 @@ def _locked(path: Path) -> Iterator[None]:
 def main() -> int:
     """Builds for this processor and says where, or why not."""
     try:
-        sys.stdout.write(f"native kernels ({cpu_level()}): {build()}\n")
+        for path in sorted(SOURCES.glob("*.cpp")):
+            sys.stdout.write(f"native kernels ({cpu_level()}): {build(source=path.stem)}\n")
     except BuildError as error:
-        sys.stdout.write(f"no native kernels: {error}; pictures will come from torch, more slowly\n")
+        sys.stdout.write(f"no native kernels: {error}; torch will do their work, more slowly\n")
     return 0
 
 

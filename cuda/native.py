@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import abi, train_abi
+from . import abi
 from .tables import (
     CHANNEL_MULTIPLE,
     BlockTables,
@@ -132,10 +132,6 @@ class Library:
         )
         return rgb
 
-    def train_step(self, handle: int, *structs: object) -> None:
-        """Runs a training step; the arguments behind the packed field are those of lv_train_step."""
-        self._lib.lv_train_step(handle, *structs)
-
     def _declare(self) -> None:
         pointer, void = ctypes.c_void_p, None
         signatures = {
@@ -147,8 +143,6 @@ class Library:
             "lv_render_scalar": (void, [pointer] * 4),
             "lv_query": (void, [pointer, ctypes.c_int64] + [pointer] * 4),
             "lv_decode": (void, [pointer, pointer, ctypes.c_int64] + [pointer] * 3),
-            "lv_train_abi": (void, [pointer]),
-            "lv_train_step": (void, [pointer] * 7),
         }
         for name, (result, arguments) in signatures.items():
             function = getattr(self._lib, name)
@@ -156,14 +150,10 @@ class Library:
 
     def _check(self) -> None:
         sizes = (ctypes.c_int32 * (1 + len(abi.STRUCTS)))()
-        train_sizes = (ctypes.c_int32 * len(train_abi.STRUCTS))()
         rounds_apart = self._lib.lv_abi(sizes)
-        self._lib.lv_train_abi(train_sizes)
-        expected = [abi.ABI, *map(ctypes.sizeof, (*abi.STRUCTS, *train_abi.STRUCTS))]
-        if [*sizes, *train_sizes] != expected:
-            raise OSError(
-                f"{self.path} must have ABI {expected}, got {[*sizes, *train_sizes]}; delete it to rebuild it"
-            )
+        expected = [abi.ABI, *map(ctypes.sizeof, abi.STRUCTS)]
+        if [*sizes] != expected:
+            raise OSError(f"{self.path} must have ABI {expected}, got {[*sizes]}; delete it to rebuild it")
         if not rounds_apart:
             raise OSError(f"{self.path} must round products before sums; compile it with -ffp-contract=off")
 

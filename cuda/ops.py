@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -150,8 +153,12 @@ def train_step(
     check_train_step(tables, batch, options, update)
     library = _library_for(tables.density_planes[0].device, backend)
     if library is not None and tables.nerf is None and options.extra_loss is None:
-        return train_native.train_step(library, tables, batch, options, update)
-    if backend == "native":
+        trainer = _native_training.get()
+        if not isinstance(trainer, str):
+            return train_native.train_step(library, trainer, tables, batch, options, update)
+        if backend == "native":
+            raise RuntimeError(f"the native training step was asked for, but {trainer}")
+    elif backend == "native":
         raise RuntimeError("the native training step has no NeRF branch and no extra loss")
     return train_torch.train_step(tables, batch, options, update)
 
@@ -168,37 +175,43 @@ def backend_status(device: torch.device | str = "cpu") -> BackendStatus:
     return BackendStatus("native", f"{build.cpu_level()}, {n_threads} thread{'s' if n_threads > 1 else ''}")
 
 
-class _Native:
-    """The host library, built and loaded on first use; or the sentence that says why there is none."""
+L = TypeVar("L")
 
-    def __init__(self) -> None:
+
+class _Native(Generic[L]):
+    """A host library, built and loaded on first use; or the sentence that says why there is none."""
+
+    def __init__(self, source: str, load: Callable[[Path], L], use: str) -> None:
         self._lock = threading.Lock()
-        self._found: native.Library | str | None = None
+        self._source, self._use = source, use
+        self._open: Callable[[Path], L] = load
+        self._found: L | str | None = None
 
-    def get(self) -> native.Library | str:
+    def get(self) -> L | str:
         with self._lock:
             if self._found is None:
                 self._found = self._load()
                 if isinstance(self._found, str):
-                    logger.warning("rendering with torch: %s", self._found)
+                    logger.warning("%s with torch: %s", self._use, self._found)
             return self._found
 
-    def _load(self) -> native.Library | str:
+    def _load(self) -> L | str:
         if os.environ.get("LANDMARK_VIEWER_NATIVE", "1") == "0":
             return "LANDMARK_VIEWER_NATIVE=0 switches the native kernels off"
         try:
-            path = build.build()
+            path = build.build(source=self._source)
             try:
-                return native.Library(path)
+                return self._open(path)
             except (OSError, AttributeError):
-                return native.Library(build.build(rebuild=True))
+                return self._open(build.build(rebuild=True, source=self._source))
         except build.BuildError as error:
             return str(error)
         except (OSError, AttributeError) as error:
             return f"the native kernels cannot be loaded: {error}"
 
 
-_native = _Native()
+_native = _Native("host", native.Library, "rendering")
+_native_training = _Native("train", train_native.TrainLibrary, "training")
 
 
 def _library_for(device: torch.device, backend: str) -> native.Library | None:

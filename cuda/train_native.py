@@ -1,10 +1,11 @@
-"""The host library's training step behind ctypes: describes parameters and batch, and reads gradients."""
+"""The native training step behind ctypes: describes parameters and batch, and reads gradients."""
 
 from __future__ import annotations
 
 import ctypes
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,8 +17,33 @@ from .train_tables import Gradients, PlaneUpdate, RayBatch, StepResult, TrainOpt
 Planes = tuple[Tensor, ...]
 
 
+class TrainLibrary:
+    """The library of the training step; fields are prepared by the renderer's.
+
+    Args:
+        path: Where it lies.
+
+    Raises:
+        OSError: It cannot be loaded, or was built from other sources.
+        AttributeError: It has no training step.
+    """
+
+    def __init__(self, path: Path) -> None:
+        library = ctypes.CDLL(str(path))
+        pointer = ctypes.c_void_p
+        library.lv_train_abi.argtypes, library.lv_train_abi.restype = [pointer], None
+        library.lv_train_step.argtypes, library.lv_train_step.restype = [pointer] * 7, None
+        sizes = (ctypes.c_int32 * len(train_abi.STRUCTS))()
+        library.lv_train_abi(sizes)
+        expected = [*map(ctypes.sizeof, train_abi.STRUCTS)]
+        if [*sizes] != expected:
+            raise OSError(f"{path} must have structs of {expected} bytes, got {[*sizes]}; delete it")
+        self.train_step = library.lv_train_step
+
+
 def train_step(
     library: native.Library,
+    trainer: TrainLibrary,
     tables: TrainTables,
     batch: RayBatch,
     options: TrainOptions,
@@ -25,7 +51,7 @@ def train_step(
 ) -> StepResult:
     """Runs one step with threads while the interpreter runs on; see `ops.train_step`."""
     with torch.no_grad():
-        return _Step(library, tables, batch, options, update).run()
+        return _Step(library, trainer, tables, batch, options, update).run()
 
 
 class TrainField(native.PreparedField):
@@ -50,12 +76,13 @@ class _Step:
     def __init__(
         self,
         library: native.Library,
+        trainer: TrainLibrary,
         tables: TrainTables,
         batch: RayBatch,
         options: TrainOptions,
         update: PlaneUpdate | None,
     ) -> None:
-        self.library, self.tables, self.update = library, tables, update
+        self.trainer, self.tables, self.update = trainer, tables, update
         self.field_tables = _field_tables(tables)
         self.field = TrainField(library, self.field_tables)
         self.held: list[object] = []
@@ -130,7 +157,7 @@ class _Step:
             self.appearance_lines,
             tables.appearance_channels,
         )
-        self.library.train_step(
+        self.trainer.train_step(
             self.field.handle,
             ctypes.byref(self.options),
             ctypes.byref(self.batch),

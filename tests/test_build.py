@@ -43,7 +43,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: str) -> Path
 @pytest.fixture
 def fresh_ops(monkeypatch: pytest.MonkeyPatch) -> ops._Native:
     """The door as in a process that has not rendered yet."""
-    holder = ops._Native()
+    holder = ops._Native("host", native.Library, "rendering")
     monkeypatch.setattr(ops, "_native", holder)
     return holder
 
