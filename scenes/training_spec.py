@@ -27,7 +27,7 @@ RUN_SUFFIX = "_run"  # of the folder that a run is written to where no other is 
 GENERIC_NAMES = ("scene", "config", "transforms", "transforms_train")  # the folder's name says more
 
 # For what a scene file's `train:` leaves out, and for photographs alone: a good model of some dozen to a few
-# hundred photographs after a quarter of an hour on two cores. A coarse start and much smoothing keep few
+# hundred photographs after some minutes on two cores. A coarse start and much smoothing keep few
 # photographs from being explained by a cloud before each camera.
 QUICK = TrainSettings(
     density_channels=(16, 8, 8),
