@@ -38,12 +38,12 @@ bench: .venv/ready-test ## prints the speed of every renderer, of training steps
 	$(BIN)/python -m tests.bench.train_bench $(ARGS)
 	$(BIN)/python -m tests.bench.gui_bench $(ARGS)
 
-demo-town: .venv/ready-run ## makes the demo town anew: its pictures, then its field; 40 minutes on two cores
+demo-town: .venv/ready-run ## makes the demo town anew: its pictures, then its field; a quarter of an hour on two cores
 	$(BIN)/landmark-viewer city build/town --blocks 2x2 --seed 1 --train 1200 --test 12
 	$(BIN)/landmark-viewer train tools/demo/town.yaml --out build/town_run
 	cp build/town_run/town-merged-stack.th scenes/demo/
 
-demo-brighton: .venv/ready-run ## makes the demo of Brighton Beach anew from PHOTOS=folder, in 20 minutes
+demo-brighton: .venv/ready-run ## makes the demo of Brighton Beach anew from PHOTOS=folder, in two minutes
 	$(BIN)/landmark-viewer train tools/demo/brighton_beach.yaml --out build/brighton_run --set dataset.path="$(abspath $(PHOTOS))"
 	cp build/brighton_run/brighton_beach.th scenes/demo/
 
