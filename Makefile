@@ -16,7 +16,7 @@ FARM := build/typing/landmark_viewer
 .PHONY: help run test lint types pytest bench demo-town demo-brighton gpu-check wheel clean
 
 help:
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 run: .venv/ready-run ## opens the demo, or SCENE=path; without a display renders it to a PNG
 	@tools/open.sh "$(SCENE)"
