@@ -8,6 +8,7 @@ import numpy as np
 
 from landmark_viewer.core.camera import Camera, look_at
 from landmark_viewer.core.training.photos import Photos, TrainingData
+from landmark_viewer.core.training.settings import TrainSettings
 
 BOUNDS = ((-1.0, -1.0, -0.05), (1.0, 1.0, 0.7))
 NEAR_FAR = (0.5, 6.0)
@@ -16,6 +17,23 @@ BOXES = (  # low corner, high corner, colour
     ((0.2, 0.0, 0.0), (0.7, 0.6, 0.3), (0.1, 0.3, 0.9)),
 )
 SKY = (1.0, 1.0, 1.0)
+SMALL = TrainSettings(  # a field that learns this scene in no time
+    levels=(1, 2),
+    density_channels=(4,),
+    appearance_channels=(6,),
+    feature_dim=6,
+    decoder_width=16,
+    feature_pe=1,
+    view_pe=1,
+    activation="relu",
+    batch_size=128,
+    voxels_start=12**3,
+    voxels_end=20**3,
+    n_importance=12,
+    nerf_n_importance=4,
+    nerf_width=16,
+    nerf_frequencies=2,
+)
 
 
 @dataclass(frozen=True)

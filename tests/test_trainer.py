@@ -25,26 +25,12 @@ from landmark_viewer.core.training.parameters import FieldParameters
 from landmark_viewer.core.training.settings import TrainSettings
 from landmark_viewer.core.training.trainer import Trainer
 
-from .photos import MemoryPixels, make_data
+from .photos import SMALL, MemoryPixels, make_data
 
-TINY = TrainSettings(
-    levels=(1, 2),
-    density_channels=(4,),
-    appearance_channels=(6,),
-    feature_dim=6,
-    decoder_width=16,
-    feature_pe=1,
-    view_pe=1,
-    activation="relu",
+TINY = replace(
+    SMALL,
     white_background=True,
     iterations=12,
-    batch_size=128,
-    voxels_start=12**3,
-    voxels_end=20**3,
-    n_importance=12,
-    nerf_n_importance=4,
-    nerf_width=16,
-    nerf_frequencies=2,
     test_every=0,
     save_every=0,
     threads=1,

@@ -21,28 +21,14 @@ from landmark_viewer.core.training.settings import TrainSettings
 from landmark_viewer.core.training.state import METADATA_KEY, STATE_NAME, RunFolder
 from landmark_viewer.core.training.trainer import Trainer
 
-from .photos import make_data
+from .photos import SMALL, make_data
 
-TINY = TrainSettings(
-    levels=(1, 2),
-    density_channels=(4,),
-    appearance_channels=(6,),
-    feature_dim=6,
-    decoder_width=16,
-    feature_pe=1,
-    view_pe=1,
-    activation="relu",
+TINY = replace(
+    SMALL,
     iterations=14,
-    batch_size=128,
-    voxels_start=12**3,
-    voxels_end=20**3,
     upsample_at=(4,),
     update_mask_at=(6,),
     mask_threshold=1e-6,
-    n_importance=12,
-    nerf_n_importance=4,
-    nerf_width=16,
-    nerf_frequencies=2,
     tv_density_weight=0.1,
     l1_weight=1e-4,
     test_every=0,
