@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from .tables import (
     RenderOptions,
     View,
 )
+from .train_tables import TrainOptions
 
 CACHE_KEY = "native"
 CLUSTER_WEIGHT = 0.3  # clustered: weight that the samples of one decoder evaluation hold together
@@ -304,15 +306,7 @@ class PackedOptions:
             sampling=int(hull),
             quality=QUALITIES[options.quality],
             n=n,
-            threads=options.n_threads,
-            use_mask=tables.occupancy is not None and options.mask_threshold >= 0,
-            near=options.near,
-            far=options.far,
-            step=options.step,
-            distance_scale=options.distance_scale,
-            weight_threshold=options.weight_threshold,
-            mask_threshold=options.mask_threshold,
-            background=(ctypes.c_float * 3)(*options.background),
+            **march_fields(options, tables.occupancy is not None),
             cluster_weight=CLUSTER_WEIGHT,
             fast_weight=FAST_WEIGHT,
             fast_stop=FAST_STOP,
@@ -322,6 +316,21 @@ class PackedOptions:
             nerf_n=options.nerf_n_importance,
             nerf_fractions=self.nerf_fractions.data_ptr(),
         )
+
+
+def march_fields(options: RenderOptions | TrainOptions, has_mask: bool) -> dict[str, Any]:
+    """Returns the fields of abi.Options that rendering and training state alike."""
+    return {
+        "threads": options.n_threads,
+        "use_mask": has_mask and options.mask_threshold >= 0,
+        "near": options.near,
+        "far": options.far,
+        "step": options.step,
+        "distance_scale": options.distance_scale,
+        "weight_threshold": options.weight_threshold,
+        "mask_threshold": options.mask_threshold,
+        "background": (ctypes.c_float * 3)(*options.background),
+    }
 
 
 def _padded(weights: Tensor, channels: tuple[int, ...], n_levels: int) -> Tensor:

@@ -86,7 +86,9 @@ class _Step:
         self.field_tables = _field_tables(tables)
         self.field = TrainField(library, self.field_tables)
         self.held: list[object] = []
-        self.options = _options(tables, options)
+        self.options = abi.Options(
+            n=options.n_samples, **native.march_fields(options, tables.occupancy is not None)
+        )
         self.batch = self._batch(batch, options)
         self.rgb = torch.empty(len(batch.origins), 3)
         self.density_lines = tuple(map(torch.empty_like, tables.density_lines))
@@ -239,21 +241,6 @@ def _field_tables(tables: TrainTables) -> FieldTables:
         density_basis=tables.density_basis,
         decoder=tables.decoder,
         occupancy=tables.occupancy,
-    )
-
-
-def _options(tables: TrainTables, options: TrainOptions) -> abi.Options:
-    return abi.Options(
-        n=options.n_samples,
-        threads=options.n_threads,
-        use_mask=tables.occupancy is not None and options.mask_threshold >= 0,
-        near=options.near,
-        far=options.far,
-        step=options.step,
-        distance_scale=options.distance_scale,
-        weight_threshold=options.weight_threshold,
-        mask_threshold=options.mask_threshold,
-        background=(ctypes.c_float * 3)(*options.background),
     )
 
 

@@ -106,6 +106,8 @@ def _named_gradients(gradients: Gradients) -> dict[str, Tensor]:
 def _add_line_losses(parameters: FieldParameters, gradients: dict[str, Tensor]) -> None:
     """Adds the gradients of the lines' L1 and orthogonality to those of the data, in place."""
     settings = parameters.settings
+    if not settings.orthogonality_weight and not settings.l1_weight:
+        return
     density, appearance = channels_of(settings)
     leaves: dict[str, list[Tensor]] = {}
     groups = (
@@ -122,8 +124,6 @@ def _add_line_losses(parameters: FieldParameters, gradients: dict[str, Tensor]) 
         loss = loss + settings.orthogonality_weight * orthogonality(every)
     if settings.l1_weight:
         loss = loss + settings.l1_weight * l1(every[: len(parameters.density_lines) * settings.n_blocks])
-    if not loss.requires_grad:
-        return
     torch.autograd.backward(loss)
     for key, blocks in leaves.items():
         for block, leaf in enumerate(blocks):
