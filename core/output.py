@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from .appearance import Appearance
 from .errors import InputError
 from .render import Frame
 from .version import program_version
@@ -29,7 +30,7 @@ class Provenance:
     """Where a picture comes from, beside its camera and quality."""
 
     files: tuple[Path, ...] = ()  # the checkpoint's
-    code: int = 0  # appearance
+    appearance: Appearance = field(default_factory=Appearance)
     background: tuple[float, float, float] | None = None  # sRGB in [0, 1]
     metres_per_unit: float | None = None  # None: lengths are in scene units
 
@@ -40,7 +41,7 @@ def metadata(frame: Frame, provenance: Provenance) -> dict[str, Any]:
         "program": f"landmark-viewer {program_version()}",
         "camera": frame.camera.to_json(),
         "checkpoint": [{"file": file.name, "sha256": _sha256(file)} for file in provenance.files],
-        "appearance_code": provenance.code,
+        "appearance_code": provenance.appearance.code,
         "background": provenance.background,
         "quality": frame.quality.value,
         "metres_per_unit": provenance.metres_per_unit,

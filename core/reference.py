@@ -49,8 +49,12 @@ def render_reference(
     buffers: FrameBuffers,
     control: RenderControl | None = None,
     device: torch.device | str = "cpu",
+    sources: tuple[GridNeRF, ...] = (),
 ) -> bool:
-    """Renders a view into `buffers`, top to bottom. Returns False if it was cancelled."""
+    """Renders a view into `buffers`, top to bottom; `sources` are the models of `options.edits.sources`.
+
+    Returns False if it was cancelled.
+    """
     rays_o, rays_d = (rays.to(device) for rays in generate_rays(view))
     flat = FrameBuffers(
         buffers.rgb.view(-1, 3),

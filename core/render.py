@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..cuda import ops
 from ..cuda.tables import FieldTables, FrameBuffers, NerfMode, Quality, RenderControl, RenderOptions
+from .appearance import Appearance
 from .camera import Camera
+from .edits.compiled import CompiledEdits
 from .errors import InputError
 from .gridnerf import GridNeRF
 from .rays import view_of
@@ -37,8 +38,8 @@ class RenderSettings:
     """What is asked of one picture."""
 
     quality: Quality = Quality.EXACT
-    code: int = 0  # row of the appearance table
-    latent: Tensor | None = None  # an embedding of its own, instead of a row [latent_dim]
+    appearance: Appearance = field(default_factory=Appearance)  # appearance; its grade acts on `Frame.rgb`
+    edits: CompiledEdits | None = None  # made for this renderer; None: the field as it is
     background: tuple[float, float, float] | None = None  # None: white or black as the model says
     normals: bool = False  # also compute normals from the density gradient
     backend: Backend = Backend.AUTO
@@ -53,11 +54,12 @@ class Frame:
     buffers: FrameBuffers
     quality: Quality
     is_complete: bool  # False: cancelled, only the finished tiles are valid
+    appearance: Appearance = field(default_factory=Appearance)
 
     @property
     def rgb(self) -> NDArray[np.float32]:
-        """Colour in [0, 1]. [height, width, 3]"""
-        return self.buffers.rgb.numpy()
+        """Colour in [0, 1], graded as the appearance says. [height, width, 3]"""
+        return self.appearance.grade.apply(self.buffers.rgb).numpy()
 
     @property
     def opacity(self) -> NDArray[np.float32]:
@@ -111,18 +113,21 @@ class Renderer:
         """Renders a picture, tile by tile into `buffers`, until `control` cancels it.
 
         Raises:
-            InputError: The appearance code is not in the model's table.
+            InputError: The appearance asks for a row that is not in the model's table.
         """
         settings = settings or RenderSettings()
-        options = options_for(self.model, settings)
+        edits = settings.edits
+        model, tables = (edits.model, edits.tables) if edits else (self.model, self.tables)
+        options = options_for(model, settings)
         view = view_of(camera)
         if buffers is None:
             buffers = FrameBuffers.empty(camera.width, camera.height, settings.normals)
         if settings.backend is Backend.REFERENCE:
-            complete = render_reference(self.model, view, options, buffers, control, self.device)
+            sources = edits.sources if edits else ()
+            complete = render_reference(model, view, options, buffers, control, self.device, sources)
         else:
-            complete = ops.render(self.tables, view, options, buffers, control, settings.backend.value)
-        return Frame(camera, buffers, settings.quality, complete)
+            complete = ops.render(tables, view, options, buffers, control, settings.backend.value)
+        return Frame(camera, buffers, settings.quality, complete, settings.appearance)
 
 
 def options_for(model: GridNeRF, settings: RenderSettings) -> RenderOptions:
@@ -149,32 +154,19 @@ def options_for(model: GridNeRF, settings: RenderSettings) -> RenderOptions:
         weight_threshold=model.weight_threshold,
         mask_threshold=0.0 if nerf is not NerfMode.OFF else _known(stated.alpha_mask_threshold),
         background=settings.background or white,
-        latent=_latent(model, settings),
+        latent=settings.appearance.embedding(model.embedding),
         quality=settings.quality,
         nerf=nerf,
         nerf_n_importance=_known(stated.nerf_n_importance),
         normals=settings.normals,
         threads=settings.threads,
+        edits=settings.edits.edits if settings.edits else None,
     )
 
 
 def check_code(model: GridNeRF, code: int, where: str = "appearance.code") -> None:
     """Raises InputError unless `code` is a row of the model's appearance table (or 0 where it has none)."""
-    n_codes = 1 if model.embedding is None else len(model.embedding)
-    if not 0 <= code < n_codes:
-        table = (
-            "the model has no appearance table"
-            if model.embedding is None
-            else f"the table has {n_codes} rows"
-        )
-        raise InputError(f"{where} must be from 0 to {n_codes - 1} ({table}), got {code}")
-
-
-def _latent(model: GridNeRF, settings: RenderSettings) -> Tensor | None:
-    if settings.latent is not None:
-        return settings.latent
-    check_code(model, settings.code)
-    return model.latent(settings.code)
+    Appearance.of(code).embedding(model.embedding, where)
 
 
 def _known(value: T | None) -> T:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # the window says qualities and modes long before torch is th
     import torch
     from torch import Tensor
 
+    from .edit_tables import EditTables
+
 CHANNEL_MULTIPLE = 8  # channels are padded with zeros up to a multiple of this
 TILE = 8  # pixels along the side of a render tile
 
@@ -179,6 +181,7 @@ class RenderOptions:
     nerf_n_importance: int = 16
     normals: bool = False  # also compute normals from the density gradient
     threads: int = 0  # 0: all cores this process may use
+    edits: EditTables | None = None  # None: the field as it is
 
     @property
     def n_threads(self) -> int:

@@ -68,6 +68,7 @@ def xdisplay() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def scene_facts() -> SceneFacts:
     """What the window knows of a small made-up city of 2 x 2 blocks with four appearances."""
+    from landmark_viewer.core.appearance import Appearance
     from landmark_viewer.viewer.state import Pose, SceneFacts
 
     return SceneFacts(
@@ -83,7 +84,7 @@ def scene_facts() -> SceneFacts:
         n_directions=3,
         channels=((16, 16, 16), (48, 48, 48)),
         n_codes=4,
-        styles=(("day", 0), ("dusk", 3)),
+        styles=(("day", Appearance.of(0)), ("dusk", Appearance.of(3))),
         has_nerf=False,
         metres_per_unit=100.0,
         epsg=None,

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from landmark_viewer.core.appearance import Appearance
 from landmark_viewer.core.camera import Camera, look_at
 from landmark_viewer.core.render import Backend, Frame, Renderer, RenderSettings
 from landmark_viewer.cuda.tables import FrameBuffers, Quality
@@ -208,7 +209,7 @@ def test_every_option_of_the_renderer_is_passed_on(checkpoint, tmp_path, monkeyp
     assert renderer.precision.value == "half"
     assert settings == RenderSettings(
         quality=Quality.FAST,
-        code=2,
+        appearance=Appearance.of(2),
         background=(0.0, 0.0, 0.0),
         normals=True,
         backend=Backend.TORCH,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from landmark_viewer.core.appearance import Appearance
 from landmark_viewer.cuda.tables import Quality
 from landmark_viewer.viewer import commands
 from landmark_viewer.viewer.commands import COMMANDS
@@ -28,7 +29,11 @@ from landmark_viewer.viewer.state import (
 
 @pytest.fixture
 def state(scene_facts) -> ViewerState:
-    return ViewerState(scene_facts, pose=Pose((1.0, 2.0, 3.0), yaw=0.5, pitch=-0.4, distance=2.0), code=1)
+    return ViewerState(
+        scene_facts,
+        pose=Pose((1.0, 2.0, 3.0), yaw=0.5, pitch=-0.4, distance=2.0),
+        appearance=Appearance.of(1),
+    )
 
 
 @pytest.fixture
@@ -134,14 +139,14 @@ def test_the_field_of_view_is_limited(state, asked, got):
 def test_the_speed_is_multiplied_and_limited(state):
     faster = commands.ChangeSpeed(2.0).apply(state)
     assert faster.speed == 2.0
-    assert commands.ChangeSpeed(1e9).apply(faster).speed == commands.SPEED_RANGE[1]
+    assert commands.ChangeSpeed(1e9).apply(faster).speed == commands.camera.SPEED_RANGE[1]
 
 
 def test_the_render_preferences_are_limited(state):
-    assert commands.SetTargetFps(1e6).apply(state).render.target_fps == commands.FPS_RANGE[1]
-    assert commands.SetTargetFps(math.nan).apply(state).render.target_fps == commands.FPS_RANGE[0]
-    assert commands.SetFloor(0.0).apply(state).render.floor == commands.FLOOR_RANGE[0]
-    assert commands.SetResolution(3.0).apply(state).render.resolution == commands.RESOLUTION_RANGE[1]
+    assert commands.SetTargetFps(1e6).apply(state).render.target_fps == commands.picture.FPS_RANGE[1]
+    assert commands.SetTargetFps(math.nan).apply(state).render.target_fps == commands.picture.FPS_RANGE[0]
+    assert commands.SetFloor(0.0).apply(state).render.floor == commands.picture.FLOOR_RANGE[0]
+    assert commands.SetResolution(3.0).apply(state).render.resolution == commands.picture.RESOLUTION_RANGE[1]
     assert commands.SetBackground((2.0, -1.0, 0.5)).apply(state).render.background == (1.0, 0.0, 0.5)
     assert commands.SetBackground(None).apply(state).render.background is None
 
@@ -149,14 +154,14 @@ def test_the_render_preferences_are_limited(state):
 @pytest.mark.parametrize("code", [-1, 4, 99])
 def test_an_appearance_code_outside_of_the_table_is_answered_with_a_message(state, code):
     after = commands.SetCode(code).apply(state)
-    assert after.code == state.code
+    assert after.appearance == state.appearance
     assert after.message == Message(f"The appearance code must be from 0 to 3, got {code}", "warn")
 
 
 def test_a_scene_without_a_table_has_no_codes_to_choose(state):
     plain = dataclasses.replace(state, scene=dataclasses.replace(state.scene, n_codes=0), code=0)
     after = commands.SetCode(0).apply(plain)
-    assert after.code == 0
+    assert after.appearance == Appearance.of(0)
     assert after.message.severity == "info"
 
 
@@ -174,12 +179,12 @@ def test_dismissing_takes_the_message_first_and_then_the_help(state):
 
 
 def test_a_scene_that_opens_takes_over_camera_code_and_recent_files(state, scene_facts):
-    facts = dataclasses.replace(scene_facts, path=Path("other.yaml"), code=2)
+    facts = dataclasses.replace(scene_facts, path=Path("other.yaml"), appearance=Appearance.of(2))
     busy = commands.BeginOpening("other.yaml").apply(dataclasses.replace(state, recent=(Path("city.yaml"),)))
     after = commands.SceneOpened(facts).apply(busy)
     assert busy.scene is state.scene
     assert after.opening is None
-    assert (after.scene, after.pose, after.code) == (facts, facts.home, 2)
+    assert (after.scene, after.pose, after.appearance) == (facts, facts.home, Appearance.of(2))
     assert after.recent == (Path("other.yaml"), Path("city.yaml"))
     assert not after.status.finished
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from landmark_viewer.core.appearance import Appearance
 from landmark_viewer.core.camera import Camera
 from landmark_viewer.core.checkpoint.landmark import open_checkpoint
 from landmark_viewer.core.gridnerf import GridNeRF
@@ -102,7 +103,9 @@ def render(
 ) -> Frame:
     made = renderer(picture.case, checkpoint or CASES[picture.case], precision)
     made.model = replace(made.model, settings=picture.settings.over(made.model.settings))
-    return made.render(camera_of(picture), RenderSettings(code=picture.code, backend=backend))
+    return made.render(
+        camera_of(picture), RenderSettings(appearance=Appearance.of(picture.code), backend=backend)
+    )
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -133,7 +136,7 @@ def test_the_reference_equals_landmark_to_the_rounding(picture: Picture) -> None
     data = stored(picture.case, picture.file)
     model = opened(picture.case, CASES[picture.case])
     model = replace(model, settings=picture.settings.over(model.settings))
-    options = options_for(model, RenderSettings(code=picture.code))
+    options = options_for(model, RenderSettings(appearance=Appearance.of(picture.code)))
     rays_o, rays_d = (rays[::REFERENCE_STRIDE] for rays in generate_rays(view_of(camera_of(picture))))
     with torch.no_grad():
         parts = [

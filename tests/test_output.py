@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from landmark_viewer.core import output
+from landmark_viewer.core.appearance import Appearance
 from landmark_viewer.core.camera import Camera, look_at
 from landmark_viewer.core.errors import InputError
 from landmark_viewer.core.output import Provenance, check_output, to_bytes, write_frame
@@ -40,7 +41,9 @@ def make_frame(normals: bool = True) -> Frame:
 def provenance(tmp_path) -> Provenance:
     checkpoint = tmp_path / "city.th"
     checkpoint.write_bytes(b"planes and lines")
-    return Provenance((checkpoint,), code=4, background=(1.0, 1.0, 1.0), metres_per_unit=100.0)
+    return Provenance(
+        (checkpoint,), appearance=Appearance.of(4), background=(1.0, 1.0, 1.0), metres_per_unit=100.0
+    )
 
 
 def read_exr(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
@@ -153,6 +156,7 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from test_output import make_frame
 from landmark_viewer.core import output
+from landmark_viewer.core.appearance import Appearance
 from landmark_viewer.core.errors import InputError
 frame = make_frame()
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))

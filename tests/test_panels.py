@@ -11,6 +11,7 @@ pytest.importorskip("dearpygui.dearpygui", exc_type=ImportError)
 
 import dearpygui.dearpygui as dpg
 
+from landmark_viewer.core.appearance import Appearance
 from landmark_viewer.viewer.menu import MenuBar, Program
 from landmark_viewer.viewer.panels import PANELS, StatusBar
 from landmark_viewer.viewer.panels.status import FIELDS, fields_that_fit
@@ -48,7 +49,9 @@ def states(scene_facts):
     return [
         empty,
         opened,
-        replace(opened, status=replace(shown, moving=True, fps=12.0, finished=False), code=3),
+        replace(
+            opened, status=replace(shown, moving=True, fps=12.0, finished=False), appearance=Appearance.of(3)
+        ),
         replace(
             opened, status=shown, render=replace(opened.render, mode=Mode.DEPTH, background=(0.1, 0.2, 0.3))
         ),

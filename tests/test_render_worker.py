@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from landmark_viewer.core.appearance import Appearance
 from landmark_viewer.core.errors import InputError
 from landmark_viewer.core.render import Frame, RenderSettings
 from landmark_viewer.cuda.tables import TILE, FrameBuffers, Quality, RenderControl
@@ -218,11 +219,11 @@ def test_once_a_newer_view_is_shown_no_older_one_follows(desk, renderer):
 def test_a_flood_of_resting_requests_does_not_leave_the_window_blank(desk, renderer):
     renderer.delays = dict.fromkeys(Quality, 0.002)
     for code in range(20):
-        desk.worker.submit(request(code=code))
+        desk.worker.submit(request(appearance=Appearance.of(code)))
         time.sleep(0.01)
     assert desk.pictures
     desk.wait()
-    assert desk.pictures[-1].request.code == 19
+    assert desk.pictures[-1].request.appearance == Appearance.of(19)
     assert desk.pictures[-1].finished
 
 
@@ -297,7 +298,7 @@ def test_a_failing_renderer_is_a_message_and_the_thread_lives_on(desk, renderer,
 
 def test_an_input_error_is_said_in_its_own_words(desk, renderer):
     renderer.error = InputError("appearance.code must be from 0 to 3, got 9")
-    desk.worker.submit(request(code=9))
+    desk.worker.submit(request(appearance=Appearance.of(9)))
     desk.wait()
     assert desk.failures == ["appearance.code must be from 0 to 3, got 9"]
 
@@ -400,11 +401,13 @@ def test_viewports_of_any_size_are_served(desk, size):
 
 def test_a_request_says_what_the_window_shows():
     state = ViewerState(
-        pose=Pose((1.0, 2.0, 3.0)), code=2, render=RenderPreferences(Mode.DEPTH, Quality.FAST, 20.0, 0.5)
+        pose=Pose((1.0, 2.0, 3.0)),
+        appearance=Appearance.of(2),
+        render=RenderPreferences(Mode.DEPTH, Quality.FAST, 20.0, 0.5),
     )
     made = request_for(state, 64, 48, moving=True, input_time=1.5)
     assert made.camera == state.pose.camera(64, 48)
-    assert (made.mode, made.quality_at_rest, made.code) == (Mode.DEPTH, Quality.FAST, 2)
+    assert (made.mode, made.quality_at_rest, made.appearance) == (Mode.DEPTH, Quality.FAST, Appearance.of(2))
     assert (made.target_fps, made.floor, made.moving, made.input_time) == (20.0, 0.5, True, 1.5)
 
 

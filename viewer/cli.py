@@ -129,6 +129,7 @@ class Shot:
 
 def _render(arguments: list[str]) -> int:
     given = _render_parser().parse_args(arguments)
+    from ..core.appearance import Appearance
     from ..core.output import Provenance, check_output
     from ..core.render import Backend, Renderer, RenderSettings
     from ..core.settings import Precision
@@ -140,12 +141,12 @@ def _render(arguments: list[str]) -> int:
     cameras = _read_cameras(given.camera) if given.camera else None
     scene = open_scene(_scene_path(given.scene), given.overrides)
     shots = _shots(cameras, scene, given.size, given.output)
-    code = _code(scene, given.code, given.style)
+    appearance = Appearance.of(_code(scene, given.code, given.style))
     for notice in scene.notices:
         _say(f"note: {notice}")
     settings = RenderSettings(
         quality=Quality(given.quality),
-        code=code,
+        appearance=appearance,
         background=scene.background,
         normals=given.normals,
         backend=Backend(given.backend),
@@ -156,7 +157,7 @@ def _render(arguments: list[str]) -> int:
     if settings.backend is Backend.NATIVE and renderer.backend_status.name != "native":
         raise InputError(f"--backend native must be left out here: {renderer.backend_status.detail}")
     provenance = Provenance(
-        scene.opened.files, code, scene.background, metres_per_unit=scene.spec.frame.metres_per_unit
+        scene.opened.files, appearance, scene.background, metres_per_unit=scene.spec.frame.metres_per_unit
     )
     return _render_shots(renderer, shots, settings, provenance)
 

@@ -8,7 +8,22 @@ from typing import Any
 from .commands import Command
 from .state import ViewerState
 
-UNDOABLE = ("pose", "navigation", "speed", "code", "render", "show_block_borders")
+UNDOABLE = (
+    "pose",
+    "navigation",
+    "speed",
+    "appearance",
+    "styles",
+    "edits",
+    "edits_shown",
+    "layer",
+    "selection",
+    "draft",
+    "measurements",
+    "compare",
+    "render",
+    "show_block_borders",
+)
 PAUSE = 0.6  # seconds without an event after which a wheel turn or a held key counts as a new gesture
 
 Snapshot = tuple[Any, ...]

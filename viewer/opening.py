@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.appearance import Appearance
 from ..core.errors import InputError
 from ..core.kernels import build_ahead
 from ..cuda.tables import Quality
@@ -18,6 +19,8 @@ from .plan import plan_camera
 from .state import Mode, Pose, SceneFacts
 
 if TYPE_CHECKING:
+    from ..core.edits.compile import EditCompiler
+    from ..core.edits.compiled import CompiledEdits
     from ..core.render import Renderer
     from ..scenes.load import Scene
 
@@ -36,6 +39,9 @@ class Loaded:
     background: tuple[float, float, float]  # behind the scene, as its files say
     files: tuple[Path, ...]  # of the checkpoint
     plan: np.ndarray  # the scene from above, for the plan map; uint8 [height, width, 4]
+    scene: Scene
+    compiler: EditCompiler
+    compiled: CompiledEdits | None  # the edits of the scene file
 
     @property
     def backend(self) -> str:
@@ -107,6 +113,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
         InputError: Something in the files cannot be used.
     """
     build_ahead()  # beside the import of torch, which takes as long
+    from ..core.edits.compile import EditCompiler
     from ..core.render import Renderer
     from ..scenes.load import open_scene
 
@@ -114,7 +121,10 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
     renderer = Renderer(scene.model, scene.spec.model.precision)
     facts = facts_of(scene, renderer)
     files = tuple(scene.opened.files)
-    return Loaded(facts, renderer, scene.background, files, _plan_picture(facts, scene, renderer))
+    compiler = EditCompiler(renderer)
+    compiled = compiler.compile(facts.edits)
+    plan = _plan_picture(facts, scene, renderer)
+    return Loaded(facts, renderer, scene.background, files, plan, scene, compiler, compiled)
 
 
 def _plan_picture(facts: SceneFacts, scene: Scene, renderer: Renderer) -> np.ndarray:
@@ -123,7 +133,7 @@ def _plan_picture(facts: SceneFacts, scene: Scene, renderer: Renderer) -> np.nda
     from .imaging import to_image
 
     camera = plan_camera(facts, scene.model.near_far[1], PLAN_WIDTH)
-    settings = RenderSettings(Quality.FAST, facts.code, background=scene.background)
+    settings = RenderSettings(Quality.FAST, facts.appearance, background=scene.background)
     return to_image(Mode.COLOR, renderer.render(camera, settings).buffers, camera)
 
 
@@ -146,12 +156,12 @@ def facts_of(scene: Scene, renderer: Renderer) -> SceneFacts:
         n_directions=model.n_directions,
         channels=(model.density_channels, model.appearance_channels),
         n_codes=0 if model.embedding is None else len(model.embedding),
-        styles=spec.appearance.styles,
+        styles=tuple((name, Appearance.of(code)) for name, code in spec.appearance.styles),
         has_nerf=model.nerf is not None,
         metres_per_unit=spec.frame.metres_per_unit,
         epsg=spec.frame.epsg,
         origin=spec.frame.origin,
         home=Pose.from_matrix(camera.matrix, camera.fov_y, distance),
         notices=scene.notices,
-        code=spec.appearance.code,
+        appearance=Appearance.of(spec.appearance.code),
     )

@@ -11,12 +11,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
+from ..core.appearance import Appearance, Grade
 from ..core.camera import Camera
+from ..core.edits.compiled import CompiledEdits
 from ..core.errors import InputError
 from ..core.render import Frame, RenderSettings
 from ..cuda.tables import FieldTables, FrameBuffers, Quality, RenderControl
@@ -59,7 +61,8 @@ class RenderRequest:
     mode: Mode = Mode.COLOR
     quality_at_rest: Quality = Quality.EXACT
     moving: bool = False
-    code: int = 0
+    appearance: Appearance = field(default_factory=Appearance)
+    edits: CompiledEdits | None = None
     background: tuple[float, float, float] | None = None
     resolution: float = 1.0  # share of the viewport per side, at rest
     target_fps: float = 15.0  # while moving
@@ -69,15 +72,17 @@ class RenderRequest:
     @property
     def view(self) -> tuple[object, ...]:
         """What the rendered pixels depend on, beside quality and scale."""
-        return self.camera, self.code, self.background
+        return self.camera, replace(self.appearance, grade=Grade()), self.edits, self.background
 
     def is_same(self, other: RenderRequest | None) -> bool:
         """Whether both ask for the same picture, if at different times."""
         return other is not None and replace(self, input_time=other.input_time) == other
 
     def is_same_work(self, other: RenderRequest) -> bool:
-        """Whether both rest on the same rendering, though they may show it in different modes."""
-        return not self.moving and replace(self, mode=other.mode, input_time=other.input_time) == other
+        """Whether both rest on the same rendering, though they may show it in different modes and grades."""
+        appearance = replace(self.appearance, grade=other.appearance.grade)
+        alike = replace(self, mode=other.mode, appearance=appearance, input_time=other.input_time)
+        return not self.moving and alike == other
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,12 @@ class _Job:
 
     def settings(self, quality: Quality) -> RenderSettings:
         """Returns what to ask of the renderer."""
-        return RenderSettings(quality=quality, code=self.request.code, background=self.request.background)
+        return RenderSettings(
+            quality=quality,
+            appearance=self.request.appearance,
+            edits=self.request.edits,
+            background=self.request.background,
+        )
 
 
 class _Superseded(Exception):  # noqa: N818 - no error
@@ -397,7 +407,12 @@ class RenderWorker:
 
 
 def request_for(
-    state: ViewerState, width: int, height: int, moving: bool, input_time: float
+    state: ViewerState,
+    width: int,
+    height: int,
+    moving: bool,
+    input_time: float,
+    edits: CompiledEdits | None = None,
 ) -> RenderRequest:
     """Returns what the window wants to see of a state, for a viewport in pixels."""
     preferences = state.render
@@ -406,7 +421,8 @@ def request_for(
         mode=preferences.mode,
         quality_at_rest=preferences.quality_at_rest,
         moving=moving,
-        code=state.code,
+        appearance=state.appearance,
+        edits=edits,
         background=preferences.background,
         resolution=preferences.resolution,
         target_fps=preferences.target_fps,

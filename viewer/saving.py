@@ -37,7 +37,7 @@ def save_picture(picture: Picture, facts: SceneFacts, files: tuple[Path, ...]) -
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         provenance = Provenance(
-            files, picture.request.code, picture.request.background, facts.metres_per_unit
+            files, picture.request.appearance, picture.request.background, facts.metres_per_unit
         )
         write_frame(path, _frame(picture), provenance)
     except (InputError, OSError) as error:

@@ -30,8 +30,10 @@ from .commands import (
     SetStatus,
     ShowMessage,
 )
+from .edit_job import EditJob
 from .events import EventLog, since_start
 from .history import GestureKeys, History
+from .jobs import Jobs
 from .navigation import Glide
 from .opening import Failed, Loaded, SceneLoader
 from .picking import Picked, ground_height, pick
@@ -39,7 +41,8 @@ from .plan import block_footprint
 from .quality import SETTLE
 from .state import Message, Navigation, Pose, RenderStatus, ViewerState
 
-if TYPE_CHECKING:  # both need torch, which is imported while the window is already there
+if TYPE_CHECKING:  # these need torch, which is imported while the window is already there
+    from ..core.edits.compiled import CompiledEdits
     from .render_worker import Picture, RenderRequest, RenderWorker
 
 INFO_SECONDS = 6.0  # that a message stays which is no error
@@ -51,6 +54,8 @@ DRAWING_WEIGHT = 0.1  # of the newest drawing in the smoothed time
 RENDER_SHARE = 0.5  # of the time of a picture that rendering gets at least, however slow drawing is
 BLOCK_FILL = 1.3  # height of the view over the side of the block that it shows
 BLOCK_PITCH = math.radians(-40)  # a flight to a block looks down at least so steeply
+
+SHOWN = ("render", "appearance", "edits", "edits_shown")  # what the picture depends on beside the pose
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +88,8 @@ class Session:
         self._wake = wake
         self._worker: RenderWorker | None = None  # from the first scene on
         self._loader = SceneLoader(wake)
+        self.jobs = Jobs(wake)
+        self._edit_job = EditJob(wake)
         self._loaded: Loaded | None = None
         self._opening_since = 0.0
         self._glide: Glide | None = None
@@ -139,7 +146,7 @@ class Session:
         if before.scene is not self.state.scene:
             return
         moved = before.pose != self.state.pose
-        if moved or before.render != self.state.render or before.code != self.state.code:
+        if moved or any(getattr(before, name) != getattr(self.state, name) for name in SHOWN):
             self._events.write("input", kind=kind)
             self._input_time = since_start()
         if moved:
@@ -191,6 +198,8 @@ class Session:
         else:
             self._worker.set_renderer(loaded.renderer)
         self._loaded, self.picture, self._request, self._glide = loaded, None, None, None
+        self.jobs.cancel()
+        self._edit_job.open(loaded.compiler, loaded.compiled)
         self._times.clear()
         self._moved = self._ground_time = self._awaited_since = -math.inf
         self._ground = float(loaded.facts.home.pivot[2])
@@ -209,6 +218,10 @@ class Session:
     def advance(self, now: float) -> None:
         """Lets time pass: arrivals, the end of a glide, messages that have been read."""
         self._take_opened()
+        self.jobs.poll()
+        if failure := self._edit_job.take_failure():
+            self._events.write("error", text=failure)
+            self.submit(ShowMessage(failure, "error"))
         while self._saved:
             self.submit(self._saved.popleft())
         if self._worker is not None and (failure := self._worker.take_failure()):
@@ -250,7 +263,7 @@ class Session:
                 self._moved = now
             self._size = size
         moving = now - self._moved < SETTLE
-        request = request_for(self.shown, *size, moving, self._input_time)
+        request = request_for(self.shown, *size, moving, self._input_time, self._edits())
         request = replace(request, background=self.background, target_fps=self._render_fps())
         if request.is_same(self._request):
             return
@@ -260,6 +273,13 @@ class Session:
             self._awaited_since = now
         self._request = request
         self._worker.submit(request)
+
+    def _edits(self) -> CompiledEdits | None:
+        """Returns the edits to show: those of the state, or the last ones that are ready."""
+        shown = self.state.edits_shown
+        layers = tuple(layer for layer in self.state.edits if layer.enabled) if shown else ()
+        self._edit_job.ask(layers)
+        return self._edit_job.current if layers else None
 
     def note_drawing(self, seconds: float) -> None:
         """The window drew a new picture: the time of a moving one counts against its frame rate."""
@@ -327,7 +347,7 @@ class Session:
 
     @property
     def _is_idle(self) -> bool:
-        if self.state.opening or self._glide is not None:
+        if self.state.opening or self._glide is not None or self._edit_job.is_behind:
             return False
         return self._worker is None or (self._worker.is_idle and self.state.status.finished)
 

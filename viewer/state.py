@@ -9,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.appearance import Appearance
 from ..core.camera import Camera
+from ..core.edits.layers import Prism, Stack
+from ..core.measure import Measurement, Point3
 from ..cuda.tables import Quality
 
 MAX_PITCH = math.radians(89.9)  # beyond this a heading is read from the picture's up direction
@@ -95,6 +98,84 @@ class Pose:
         return cls((x, y, z), yaw, pitch, roll, fov_y, distance)
 
 
+class Tool(str, Enum):
+    """What a click or drag with the left button over the picture does."""
+
+    NAVIGATE = "navigate"
+    BUILDING = "building"  # a click selects what stands there
+    RECTANGLE = "rectangle"  # a drag selects a rectangle on the ground
+    POLYGON = "polygon"  # clicks set corners on the ground; the first one, Enter or a double-click closes
+    PLACE = "place"  # a click puts a copy of the selection on the ground there
+    DISTANCE = "distance"
+    HEIGHT = "height"
+    POLYLINE = "polyline"
+    AREA = "area"
+
+
+class Handle(str, Enum):
+    """What dragging a placed copy changes."""
+
+    MOVE = "move"
+    ROTATE = "rotate"
+    SCALE = "scale"
+
+
+class SelectMode(str, Enum):
+    """What a new selection does to the present one."""
+
+    REPLACE = "replace"
+    ADD = "add"  # with Shift
+    SUBTRACT = "subtract"  # with Ctrl
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the next edit acts on."""
+
+    prism: Prism
+    what: str = "area"  # "building", "area", "block", "footprint", for people
+    placement: int | None = None  # number of a placement of the selected Copy layer that is selected instead
+
+
+class CompareMode(str, Enum):
+    """How two pictures are shown at once."""
+
+    OFF = "off"
+    WIPE = "wipe"
+    SIDE = "side by side"
+    DIFFERENCE = "difference"
+    BLINK = "blink"
+
+
+class Against(str, Enum):
+    """What the present picture is compared with."""
+
+    UNEDITED = "unedited"
+    APPEARANCE = "appearance"
+    CHECKPOINT = "checkpoint"
+    PHOTO = "photo"  # the nearest training photograph, from its own pose
+
+
+@dataclass(frozen=True)
+class Compare:
+    """A comparison of the present picture (left, A) with another one (right, B)."""
+
+    mode: CompareMode = CompareMode.OFF
+    against: Against = Against.UNEDITED
+    appearance: Appearance = field(default_factory=Appearance)  # of B, for Against.APPEARANCE
+    path: Path | None = None  # of B, for Against.CHECKPOINT
+    position: float = 0.5  # of the wipe, share of the width
+    gain: float = 4.0  # factor on differences
+
+
+@dataclass(frozen=True)
+class Snapping:
+    """What placed copies and drawn corners snap to."""
+
+    ground: bool = True
+    grid: float = 0.0  # side of the grid, scene units; 0: none
+
+
 @dataclass(frozen=True)
 class SceneFacts:
     """What the panels say of the open scene; written once when it opens."""
@@ -111,14 +192,17 @@ class SceneFacts:
     n_directions: int
     channels: tuple[tuple[int, ...], tuple[int, ...]]  # density, appearance
     n_codes: int  # rows of the appearance table; 0: none
-    styles: tuple[tuple[str, int], ...]  # name, code
+    styles: tuple[tuple[str, Appearance], ...]  # named in the scene file
     has_nerf: bool
     metres_per_unit: float | None
     epsg: int | None
     origin: tuple[float, float, float]  # map coordinates of the scene origin
     home: Pose
     notices: tuple[str, ...]  # what was assumed because no file states it
-    code: int = 0  # the appearance that the scene file asks for
+    appearance: Appearance = field(default_factory=Appearance)  # that the scene file asks for
+    edits: Stack = ()  # of the scene file
+    measurements: tuple[Measurement, ...] = ()  # of the scene file
+    has_photos: bool = False  # the scene file names the photographs that it was learnt from
 
 
 @dataclass(frozen=True)
@@ -151,6 +235,15 @@ class RenderStatus:
 
 
 @dataclass(frozen=True)
+class JobStatus:
+    """Work in the background that the user may cancel."""
+
+    what: str  # "Fitting the appearance"
+    progress: float | None = None  # in [0, 1]; None: not known
+    seconds: float = 0.0  # since it began
+
+
+@dataclass(frozen=True)
 class Message:
     """A sentence to the user."""
 
@@ -166,7 +259,20 @@ class ViewerState:
     pose: Pose = field(default_factory=Pose)
     navigation: Navigation = Navigation.ORBIT
     speed: float = 1.0  # factor on the flying speed that follows from the height above ground
-    code: int = 0  # appearance code
+    appearance: Appearance = field(default_factory=Appearance)
+    styles: tuple[tuple[str, Appearance], ...] = ()  # named; saved in the scene file
+    edits: Stack = ()
+    edits_shown: bool = True
+    layer: int | None = None  # uid of the selected layer
+    selection: Selection | None = None
+    tool: Tool = Tool.NAVIGATE
+    handle: Handle = Handle.MOVE
+    snapping: Snapping = field(default_factory=Snapping)
+    draft: tuple[Point3, ...] = ()  # corners set so far with a tool, scene units
+    measurements: tuple[Measurement, ...] = ()
+    compare: Compare = field(default_factory=Compare)
+    job: JobStatus | None = None  # work in the background, for the status bar
+    dirty: bool = False  # there is something that the scene file does not hold yet
     render: RenderPreferences = field(default_factory=RenderPreferences)
     status: RenderStatus = field(default_factory=RenderStatus)
     message: Message | None = None

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ...cuda.tables import FrameBuffers
+from ..appearance import Appearance
 from ..errors import InputError
 from ..output import Provenance, write_frame
 from ..render import Frame, Renderer, RenderSettings
@@ -35,7 +36,7 @@ def evaluate(
         renderer: Of the field.
         photos: What the pictures should be.
         numbers: Which of the photographs.
-        settings: How to render; the code in it is used for models without appearance table only.
+        settings: How to render; the look in it is used for models without appearance table only.
         folder: Where to write `NUMBER-NAME.png`; None: nowhere.
         with_photos: Also writes the photograph as `NUMBER-NAME-photo.png`.
 
@@ -50,14 +51,14 @@ def evaluate(
     scores = []
     for number in numbers:
         if renderer.model.embedding is not None:
-            settings = replace(settings, code=int(photos.codes[number]))
+            settings = replace(settings, appearance=Appearance.of(int(photos.codes[number])))
         frame = renderer.render(photos.cameras[number], settings)
         image = photos.pixels.image(number)
         photo, known = image[..., :3].astype(np.float32) / np.float32(255), image[..., 3] > 0
         path = None
         if folder is not None:
             path = folder / f"{number:04d}-{Path(photos.names[number]).stem}.png"
-            write_frame(path, frame, Provenance(code=settings.code))
+            write_frame(path, frame, Provenance(appearance=settings.appearance))
             if with_photos:
                 write_frame(path.with_stem(f"{path.stem}-photo"), _as_frame(photo, frame))
         picture = np.clip(frame.rgb, 0, 1)

@@ -89,9 +89,9 @@ class RenderPanel(DockedPanel):
         if state.scene is not self._scene:
             self._scene, self._code, self._render = state.scene, None, None
             self._adopt_styles()
-        if state.code != self._code:
-            self._code = state.code
-            self._show_code(state.code)
+        if state.appearance.code != self._code:
+            self._code = state.appearance.code
+            self._show_code(state.appearance.code)
         if state.render == self._render:
             return
         render = self._render = state.render
@@ -170,12 +170,12 @@ class RenderPanel(DockedPanel):
         if not dpg.is_item_active(self._code_input):
             dpg.set_value(self._code_input, code)
         styles = self._scene.styles if self._scene else ()
-        dpg.set_value(self._style, next((name for name, at in styles if at == code), NO_STYLE))
+        dpg.set_value(self._style, next((name for name, at in styles if at.code == code), NO_STYLE))
 
     def _set_style(self, name: str) -> None:
-        code = dict(self._scene.styles).get(name) if self._scene else None
-        if code is not None:
-            self._submit(SetCode(code))
+        style = dict(self._scene.styles).get(name) if self._scene else None
+        if style is not None and style.code is not None:
+            self._submit(SetCode(style.code))
 
     def _set_code(self, code: int) -> None:
         self._submit(SetCode(code, self.host.gesture("appearance code")))

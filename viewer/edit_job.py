@@ -1,0 +1,88 @@
+"""Compiles edit layers in a thread of its own: the newest stack wins, the picture lives on meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..core.edits.layers import Stack
+from ..core.errors import InputError
+
+if TYPE_CHECKING:
+    from ..core.edits.compile import EditCompiler
+    from ..core.edits.compiled import CompiledEdits
+
+log = logging.getLogger(__name__)
+
+
+class EditJob:
+    """Keeps what the renderer is given in line with the layers of the state. Used from the main thread."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        """`wake` makes the main loop look here again."""
+        self._wake = wake
+        self._condition = threading.Condition()
+        self._compiler: EditCompiler | None = None
+        self._wanted: Stack | None = None  # still to be compiled
+        self._asked: Stack = ()
+        self._done: CompiledEdits | None = None
+        self._failure: str | None = None
+        threading.Thread(target=self._run, name="edits", daemon=True).start()
+
+    def open(self, compiler: EditCompiler, compiled: CompiledEdits | None) -> None:
+        """Serves another scene from now on, whose layers are compiled already."""
+        with self._condition:
+            self._compiler, self._done, self._wanted = compiler, compiled, None
+            self._asked = compiled.layers if compiled else ()
+            self._failure = None
+
+    def ask(self, layers: Stack) -> None:
+        """Wants these layers compiled; what was asked for before is forgotten."""
+        with self._condition:
+            if layers != self._asked:
+                self._asked = self._wanted = layers
+                self._condition.notify_all()
+
+    @property
+    def current(self) -> CompiledEdits | None:
+        """The newest that is compiled; None: no edits."""
+        with self._condition:
+            return self._done
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the newest layers are still being compiled."""
+        with self._condition:
+            return self._failure is None and self._asked != (self._done.layers if self._done else ())
+
+    def take_failure(self) -> str | None:
+        """Returns why the last layers could not be compiled, once."""
+        with self._condition:
+            failure, self._failure = self._failure, None
+        return failure
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                self._condition.wait_for(lambda: self._wanted is not None)
+                layers, self._wanted, compiler = self._wanted, None, self._compiler
+            assert layers is not None, "it was waited for"
+            assert compiler is not None, "layers are asked for in an open scene"
+            failure = None
+            try:
+                compiled = compiler.compile(layers)
+            except InputError as error:
+                failure = str(error)
+            except Exception as error:
+                log.exception("compiling the edits failed")
+                failure = f"The edits cannot be shown: {error or type(error).__name__}"
+            with self._condition:
+                if compiler is not self._compiler:
+                    continue
+                if failure is None:
+                    self._done = compiled
+                elif layers == self._asked:
+                    self._failure = failure
+            self._wake()
