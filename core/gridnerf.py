@@ -7,7 +7,7 @@ every kernel. Rendering at speed goes through `tables`, which the kernels read.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -157,21 +157,25 @@ class GridNeRF:
         Returns:
             Colour in [0, 1]. [n, 3]
         """
-        decoder, device = self.decoder, feature.device
+        hidden = self.decoder_inputs(feature, directions, latent)
+        *hidden_layers, last = self.decoder.layers
+        for weight, bias in hidden_layers:
+            hidden = torch.relu(_linear(hidden, weight, bias))
+        return torch.sigmoid(_linear(hidden, *last))
+
+    def decoder_inputs(self, feature: Tensor, directions: Tensor, latent: Tensor | None) -> Tensor:
+        """Returns what the first layer of the decoder reads; arguments as `color` takes them. [n, n_in]"""
+        decoder = self.decoder
         inputs = [feature]
         if latent is not None and decoder.latent_dim:
-            inputs.append(latent.to(device).expand(len(feature), -1))
+            inputs.append(latent.to(feature.device).expand(len(feature), -1))
         if decoder.view_pe > -1:
             inputs.append(directions)
         if decoder.feature_pe > 0:
             inputs.append(positional_encoding(feature, decoder.feature_pe))
         if decoder.view_pe > 0:
             inputs.append(positional_encoding(directions, decoder.view_pe))
-        hidden = torch.cat(inputs, dim=-1)
-        *hidden_layers, last = decoder.layers
-        for weight, bias in hidden_layers:
-            hidden = torch.relu(_linear(hidden, weight, bias))
-        return torch.sigmoid(_linear(hidden, *last))
+        return torch.cat(inputs, dim=-1)
 
     # Tables
 
@@ -205,6 +209,16 @@ class GridNeRF:
             nerf=self.nerf,
             occupancy=None if grid is None else OccupancyNodes(grid.nodes, grid.aabb),
         )
+
+    def repacked(self, tables: FieldTables, number: int) -> FieldTables:
+        """Returns tables of a field that differs from this one in one block and the alpha mask only."""
+        held = next(block for block in tables.blocks if block is not None)
+        block, dtype = self.blocks[number], held.density_planes[0].dtype
+        packed = None if block is None else self._pack(block, dtype, tables.device)
+        blocks = tuple(packed if n == number else table for n, table in enumerate(tables.blocks))
+        grid = self.occupancy
+        nodes = None if grid is None else OccupancyNodes(grid.nodes, grid.aabb)
+        return replace(tables, blocks=blocks, occupancy=nodes, cache={})
 
     def _pack(self, block: FieldBlock, dtype: torch.dtype, device: torch.device) -> BlockTables:
         def planes(group: tuple[Parts, ...]) -> tuple[Tensor, ...]:

@@ -1,17 +1,33 @@
-"""EditCompiler: turns layers into what the kernels read. The lead's file while this is a skeleton."""
+"""EditCompiler: turns layers into what the kernels read. What a layer needs is made once and kept."""
 
 from __future__ import annotations
 
+import math
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
+from ...cuda.edit_tables import FAR, EditKind, EditOp, EditTables, Source, Transform
+from ...cuda.tables import FieldTables
 from ..appearance import Appearance
+from ..checkpoint.block import open_block, open_mask
+from ..errors import InputError
 from ..gridnerf import GridNeRF
 from ..render import Renderer, RenderSettings, options_for
 from .compiled import CompiledEdits
-from .layers import Stack
+from .index import Covered, make_index, make_reach
+from .layers import Copy, Crop, Hide, Layer, Placement, Prism, Remove, ReplaceBlock, Restyle, Stack, kind_of
+from .patch import make_patch
+from .raster import footprint_of, texel_side
+from .region import Region
 from .terrain import Terrain
+
+KEPT = 512  # layers whose operations are kept, the last used ones
+NEAR = 100.0  # texels around a removal in which others count as near
+GROUND_SLACK = 3.0  # texels by which a ground height must differ from the found one to count as set by hand
 
 
 @dataclass(frozen=True)
@@ -26,8 +42,17 @@ class SourceScene:
 OpenSource = Callable[[Path], SourceScene]
 
 
+@dataclass(frozen=True)
+class _Field:
+    """A field that operations act on or read."""
+
+    model: GridNeRF
+    tables: FieldTables
+    texel: float
+
+
 class EditCompiler:
-    """Compiles stacks for one renderer; what a layer needs is made once and kept while the layer lives."""
+    """Compiles stacks for one renderer. Safe to use from several threads, one after the other."""
 
     def __init__(
         self,
@@ -37,7 +62,19 @@ class EditCompiler:
     ) -> None:
         """`open_source` opens the scenes and checkpoints that layers name; without it none can be."""
         self.renderer = renderer
-        self.terrain = Terrain(renderer.tables, options_for(renderer.model, RenderSettings()))
+        self._open_source = open_source
+        self._metres_per_unit = metres_per_unit
+        self._lock = threading.RLock()
+        self._base = _Field(renderer.model, renderer.tables, texel_side(renderer.tables))
+        self._terrains: OrderedDict[int, Terrain] = OrderedDict()
+        self._variants: OrderedDict[tuple[Layer, ...], _Field] = OrderedDict()
+        self._sources: OrderedDict[Path, tuple[_Field, SourceScene]] = OrderedDict()
+        self._kept: OrderedDict[tuple[object, ...], tuple[Covered, ...]] = OrderedDict()
+
+    @property
+    def terrain(self) -> Terrain:
+        """The terrain of the unedited field."""
+        return self._terrain_of(self._base)
 
     def compile(self, layers: Stack) -> CompiledEdits | None:
         """Returns the edits of a stack, or None where no layer is enabled.
@@ -45,6 +82,219 @@ class EditCompiler:
         Raises:
             InputError: A layer cannot be applied; the sentence begins with its name.
         """
-        if not any(layer.enabled for layer in layers):
-            return None
-        raise NotImplementedError
+        with self._lock:
+            enabled = tuple(layer for layer in layers if layer.enabled)
+            if not enabled:
+                return None
+            field = self._with_replaced_blocks(enabled)
+            sources: list[Path] = []
+            covered: list[Covered] = []
+            for layer in enabled:
+                try:
+                    covered += self._operations(layer, field, enabled, sources)
+                except InputError as error:
+                    raise InputError(f"{layer.name or kind_of(layer)}: {error}") from None
+            opened = [self._source(path) for path in sources]
+            edits = None
+            if covered:
+                edits = EditTables(
+                    ops=tuple(each.op for each in covered),
+                    sources=tuple(_as_source(*pair) for pair in opened),
+                    index=make_index(field.tables, field.texel, covered),
+                    reach=make_reach(field.tables, field.texel, covered),
+                )
+            models = tuple(source.model for source, _ in opened)
+            return CompiledEdits(layers, field.model, field.tables, edits, models)
+
+    # Fields
+
+    def _terrain_of(self, field: _Field) -> Terrain:
+        key = id(field.tables)
+        if key not in self._terrains:
+            options = options_for(field.model, RenderSettings())
+            self._terrains[key] = Terrain(field.tables, options)
+        return self._terrains[key]
+
+    def _with_replaced_blocks(self, enabled: Stack) -> _Field:
+        """Returns the field with the blocks that layers replace; the last replacement of a block counts."""
+        layers = tuple(layer for layer in enabled if isinstance(layer, ReplaceBlock))
+        if not layers:
+            return self._base
+        key = tuple(map(_bare, layers))
+        if key not in self._variants:
+            field = self._base
+            for layer in layers:
+                try:
+                    field = _replace_block(field, layer)
+                except InputError as error:
+                    raise InputError(f"{layer.name or kind_of(layer)}: {error}") from None
+            self._variants[key] = field
+            while len(self._variants) > 4:
+                _, dropped = self._variants.popitem(last=False)
+                self._terrains.pop(id(dropped.tables), None)
+        return self._variants[key]
+
+    def _source(self, path: Path) -> tuple[_Field, SourceScene]:
+        if path not in self._sources:
+            if self._open_source is None:
+                raise InputError(f"{path}: no other scene can be opened here; switch the layer off")
+            scene = self._open_source(path)
+            tables = scene.model.tables(self.renderer.precision, self.renderer.device)
+            self._sources[path] = _Field(scene.model, tables, texel_side(tables)), scene
+        return self._sources[path]
+
+    # Operations
+
+    def _operations(
+        self, layer: Layer, field: _Field, enabled: Stack, sources: list[Path]
+    ) -> tuple[Covered, ...]:
+        """Returns the operations of one layer, from the kept ones where nothing they depend on changed."""
+        number = 0
+        if isinstance(layer, Copy) and layer.source is not None:
+            if layer.source not in sources:
+                sources.append(layer.source)
+            number = sources.index(layer.source) + 1
+        others = _removed_nearby(layer, enabled, field.texel) if isinstance(layer, Remove) else ()
+        key = (_bare(layer), others, number, id(field.tables))
+        if key not in self._kept:
+            ops = self._make(layer, field, others, number)
+            self._kept[key] = tuple(Covered(op, field.tables, field.texel) for op in ops)
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def _make(
+        self, layer: Layer, field: _Field, others: tuple[Region, ...], number: int
+    ) -> tuple[EditOp, ...]:
+        if isinstance(layer, Remove):
+            return (self._patch(layer.prism, field, others),)
+        if isinstance(layer, Hide):
+            return (_claim(EditKind.CLEAR, layer.prism, field.texel),)
+        if isinstance(layer, Crop):
+            return _crop(layer.prism, field.texel)
+        if isinstance(layer, Restyle):
+            if field.model.embedding is None:
+                raise InputError("the model must have an appearance table to restyle a region, got none")
+            latent = layer.appearance.embedding(field.model.embedding)
+            return (replace(_claim(EditKind.STYLE, layer.prism, field.texel), latent=latent),)
+        if isinstance(layer, Copy):
+            return self._instances(layer, field, number)
+        return ()
+
+    def _patch(self, prism: Prism, field: _Field, others: tuple[Region, ...]) -> EditOp:
+        _check_region(prism.region)
+        high = prism.high if math.isfinite(prism.high) else FAR
+        patch = make_patch(self._terrain_of(field), prism.region, high, others)
+        if patch.ground is None or patch.footprint is None or not math.isfinite(prism.low):
+            return patch
+        found = patch.ground[patch.footprint.mask.bool()].median().item()
+        shift = prism.low - found
+        return (
+            replace(patch, ground=patch.ground + shift) if abs(shift) > GROUND_SLACK * field.texel else patch
+        )
+
+    def _instances(self, layer: Copy, field: _Field, number: int) -> tuple[EditOp, ...]:
+        source, ratio, sigma = field, 1.0, 1.0
+        if layer.source is not None:
+            source, scene = self._source(layer.source)
+            if self._metres_per_unit and scene.metres_per_unit:
+                ratio = scene.metres_per_unit / self._metres_per_unit
+            sigma = source.model.distance_scale / field.model.distance_scale
+        claim = _claim(EditKind.INSTANCE, layer.prism, source.texel)
+        ops = []
+        for placement in layer.placements:
+            scale = placement.scale * ratio
+            if not (math.isfinite(scale) and scale > 0):
+                raise InputError(f"the scale of a copy must be positive, got {placement.scale:g}")
+            transform = to_source(layer.prism, placement, scale)
+            ops.append(replace(claim, to_source=transform, source=number, sigma_scale=sigma / scale))
+        return tuple(ops)
+
+
+def to_source(prism: Prism, placement: Placement, scale: float) -> Transform:
+    """Returns the way from the edited scene to the source; `scale` is in edited units per source unit."""
+    angle = math.radians(placement.heading)
+    cosine, sine = math.cos(angle), math.sin(angle)
+    (ax, ay, az), (px, py, pz) = prism.anchor, placement.position
+    xx, xy, zz = cosine / scale, sine / scale, 1 / scale
+    return Transform(
+        xx=xx,
+        xy=xy,
+        x0=ax - (xx * px + xy * py),
+        y0=ay - (-xy * px + xx * py),
+        zz=zz,
+        z0=az - zz * pz,
+        cosine=cosine,
+        sine=sine,
+    )
+
+
+def _bare(layer: Layer) -> Layer:
+    """Returns a layer without what does not change its operations."""
+    return replace(layer, uid=0, name="", locked=False)
+
+
+def _check_region(region: Region) -> None:
+    if region.is_empty:
+        raise InputError("the region must have an area, got an empty one; draw it anew")
+
+
+def _removed_nearby(layer: Remove, enabled: Stack, texel: float) -> tuple[Region, ...]:
+    """Returns the regions that layers below a removal remove near it: a removal on top changes none below."""
+    if layer.prism.region.is_empty:
+        return ()
+    x0, y0, x1, y1 = layer.prism.region.shape.buffer(NEAR * texel).bounds
+    near = []
+    for other in enabled[: enabled.index(layer)]:
+        if isinstance(other, Remove) and not other.prism.region.is_empty:
+            a0, b0, a1, b1 = other.prism.region.bounds
+            if a0 < x1 and x0 < a1 and b0 < y1 and y0 < b1:
+                near.append(other.prism.region)
+    return tuple(near)
+
+
+_footprint = lru_cache(maxsize=256)(footprint_of)
+
+
+def _claim(kind: EditKind, prism: Prism, texel: float) -> EditOp:
+    """Returns an operation that claims a prism."""
+    _check_region(prism.region)
+    return EditOp(
+        kind, _footprint(prism.region, texel), z_low=max(prism.low, -FAR), z_high=min(prism.high, FAR)
+    )
+
+
+def _crop(prism: Prism, texel: float) -> tuple[EditOp, ...]:
+    around = replace(_claim(EditKind.CLEAR, prism, texel), inside=False, z_low=-FAR, z_high=FAR)
+    ops = [around]
+    if math.isfinite(prism.low):
+        ops.append(EditOp(EditKind.CLEAR, z_high=prism.low))
+    if math.isfinite(prism.high):
+        ops.append(EditOp(EditKind.CLEAR, z_low=prism.high))
+    return tuple(ops)
+
+
+def _as_source(field: _Field, scene: SourceScene) -> Source:
+    threshold = field.model.settings.alpha_mask_threshold
+    return Source(
+        tables=field.tables,
+        mask_threshold=0.0 if threshold is None else threshold,
+        latent=scene.appearance.embedding(field.model.embedding),
+    )
+
+
+def _replace_block(field: _Field, layer: ReplaceBlock) -> _Field:
+    model, tables = field.model, field.tables
+    if not 0 <= layer.block < model.layout.n_blocks:
+        raise InputError(f"the block must be from 0 to {model.layout.n_blocks - 1}, got {layer.block}")
+    held = open_block(layer.checkpoint, layer.block, model)
+    occupancy = model.occupancy
+    if layer.mask is not None:
+        if occupancy is None:
+            raise InputError(f"{layer.mask}: the scene must have an alpha mask to exchange it, got none")
+        occupancy = open_mask(layer.mask, occupancy)
+    blocks = tuple(held if n == layer.block else block for n, block in enumerate(model.blocks))
+    edited = replace(model, blocks=blocks, occupancy=occupancy)
+    packed = edited.repacked(tables, layer.block)
+    return _Field(edited, packed, texel_side(packed))
