@@ -33,8 +33,9 @@ types: .venv/ready-test $(FARM) ## mypy on core, cuda and scenes
 pytest: .venv/ready-test ## the tests alone; ARGS="-k camera" picks some
 	$(BIN)/pytest $(ARGS)
 
-bench: .venv/ready-test ## prints the speed of every renderer, of training steps and of the window
+bench: .venv/ready-test ## prints the speed of every renderer, of edits, of training steps and of the window
 	$(BIN)/python -m tests.bench.render_bench $(ARGS)
+	$(BIN)/python -m tests.bench.edit_bench $(ARGS)
 	$(BIN)/python -m tests.bench.train_bench $(ARGS)
 	$(BIN)/python -m tests.bench.gui_bench $(ARGS)
 

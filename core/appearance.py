@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from .errors import InputError
@@ -40,7 +40,7 @@ class Grade:
         if self.is_neutral:
             return rgb
         linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-        linear = (linear * torch.tensor(self.gains)).clamp(0, 1)
+        linear = (linear * torch.tensor(self.gains, device=rgb.device)).clamp(0, 1)
         return torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
@@ -75,6 +75,11 @@ class Appearance:
         """The row, where it is a single one."""
         return self.mix[0][0] if len(self.mix) == 1 and not self.latent else None
 
+    def resolved(self, table: Tensor | None) -> Appearance:
+        """Returns the same look as an embedding of its own. table: as in `embedding`"""
+        latent = self.embedding(table)
+        return self if latent is None else replace(self, mix=Appearance().mix, latent=tuple(latent.tolist()))
+
     def embedding(self, table: Tensor | None, where: str = "appearance.code") -> Tensor | None:
         """Returns the embedding that the decoder is given; a single row exactly as it stands in the table.
 
@@ -108,3 +113,39 @@ class Appearance:
             return table[self.mix[0][0]].to(torch.float32).clone()
         mixed: torch.Tensor = sum(weight * table[code].to(torch.float32) for code, weight in self.mix)  # type: ignore[assignment]
         return mixed
+
+
+def blend(first: Appearance, second: Appearance, share: float) -> Appearance:
+    """Returns what lies between two appearances, grades included; 0 and 1 give the two themselves.
+
+    Args:
+        first: A mix, or an embedding.
+        second: Of the same kind; `Appearance.resolved` makes an embedding of a mix.
+        share: Of the second, in [0, 1].
+
+    Raises:
+        InputError: One is a mix and the other an embedding.
+    """
+    if share <= 0:
+        return first
+    if share >= 1:
+        return second
+
+    def between(a: float, b: float) -> float:
+        return (1 - share) * a + share * b
+
+    grade = Grade(
+        between(first.grade.exposure, second.grade.exposure),
+        between(first.grade.temperature, second.grade.temperature),
+        between(first.grade.tint, second.grade.tint),
+    )
+    if bool(first.latent) != bool(second.latent) or len(first.latent) != len(second.latent):
+        raise InputError("two mixes or two embeddings of one length can be blended, got something else")
+    if first.latent:
+        latent = tuple(map(between, first.latent, second.latent))
+        return Appearance(latent=latent, grade=grade)
+    weights: dict[int, float] = {}
+    for appearance, part in ((first, 1 - share), (second, share)):
+        for code, weight in appearance.mix:
+            weights[code] = weights.get(code, 0.0) + part * weight
+    return replace(Appearance.mixed(weights), grade=grade)

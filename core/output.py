@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .appearance import Appearance
+from .edits.layers import Layer, Stack, kind_of
 from .errors import InputError
 from .render import Frame
 from .version import program_version
@@ -31,6 +32,7 @@ class Provenance:
 
     files: tuple[Path, ...] = ()  # the checkpoint's
     appearance: Appearance = field(default_factory=Appearance)
+    edits: Stack = ()
     background: tuple[float, float, float] | None = None  # sRGB in [0, 1]
     metres_per_unit: float | None = None  # None: lengths are in scene units
 
@@ -40,12 +42,35 @@ def metadata(frame: Frame, provenance: Provenance) -> dict[str, Any]:
     return {
         "program": f"landmark-viewer {program_version()}",
         "camera": frame.camera.to_json(),
-        "checkpoint": [{"file": file.name, "sha256": _sha256(file)} for file in provenance.files],
-        "appearance_code": provenance.appearance.code,
+        "checkpoint": [_file_record(file) for file in provenance.files],
+        "appearance": asdict(provenance.appearance),
+        "edits": _edits_record(provenance.edits),
         "background": provenance.background,
         "quality": frame.quality.value,
         "metres_per_unit": provenance.metres_per_unit,
     }
+
+
+def _edits_record(layers: Stack) -> dict[str, Any]:
+    """Returns which layers are shown, and a digest of all that they say."""
+    shown = [replace(layer, uid=0) for layer in layers if layer.enabled]
+    mappings = [{"kind": kind_of(layer), **asdict(layer)} for layer in shown]
+    said = json.dumps(mappings, default=lambda path: path.name)  # wherever the files lie
+    return {
+        "layers": [
+            {"kind": kind_of(layer), "name": layer.name, "files": _files_of(layer)} for layer in shown
+        ],
+        "sha256": hashlib.sha256(said.encode()).hexdigest(),
+    }
+
+
+def _files_of(layer: Layer) -> list[dict[str, str]]:
+    named = [value for value in vars(layer).values() if isinstance(value, Path) and value.is_file()]
+    return [_file_record(file) for file in named]
+
+
+def _file_record(file: Path) -> dict[str, str]:
+    return {"file": file.name, "sha256": _sha256(file)}
 
 
 def check_output(path: Path) -> None:

@@ -23,19 +23,21 @@ def view_of(camera: Camera) -> View:
     )
 
 
-def generate_rays(view: View) -> tuple[Tensor, Tensor]:
-    """Shoots one ray through every integer pixel position, row by row.
+def generate_rays(view: View, pixels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Shoots one ray through every integer pixel position, row by row, or through those of some pixels.
 
     Directions are not normalised: t is z-depth.
 
+    Args:
+        view: Where from.
+        pixels: Numbers of pixels, row * width + column; None: all. int64 [n]
+
     Returns:
-        Origins and directions, float32. [height * width, 3] each
+        Origins and directions, float32. [n, 3] each
     """
-    row, column = torch.meshgrid(
-        torch.arange(view.height, dtype=torch.float32),
-        torch.arange(view.width, dtype=torch.float32),
-        indexing="ij",
-    )
+    number = torch.arange(view.height * view.width) if pixels is None else pixels
+    row = torch.div(number, view.width, rounding_mode="floor").to(torch.float32)
+    column = (number % view.width).to(torch.float32)
     focal_x, focal_y = torch.tensor(view.fl_x), torch.tensor(view.fl_y)
     x = ((column - view.cx) / focal_x).reshape(-1, 1)
     y = (-(row - view.cy) / focal_y).reshape(-1, 1)

@@ -22,7 +22,9 @@ from ..cuda.tables import (
     View,
 )
 from .compositing import median_depth, render_weights
-from .gridnerf import GridNeRF, positional_encoding
+from .edited_model import EditedModel, Owners
+from .gridnerf import GridNeRF
+from .nerf import nerf_outputs
 from .rays import generate_rays
 from .sampling import sample_box, sample_hull, sample_importance, spacings
 
@@ -55,6 +57,7 @@ def render_reference(
 
     Returns False if it was cancelled.
     """
+    edited = EditedModel(model, options, sources)
     rays_o, rays_d = (rays.to(device) for rays in generate_rays(view))
     flat = FrameBuffers(
         buffers.rgb.view(-1, 3),
@@ -67,35 +70,48 @@ def render_reference(
             return False
         part = slice(first, first + CHUNK)
         with torch.no_grad():
-            seen = render_rays(model, rays_o[part], rays_d[part], options)
+            seen = _render_rays(edited, rays_o[part], rays_d[part])
             flat.rgb[part] = seen.rgb.cpu()
             flat.opacity[part] = seen.opacity.cpu()
             flat.depth[part] = seen.depth.cpu()
             flat.median_depth[part] = seen.median_depth.cpu()
             if buffers.normals is not None:
-                normals = density_normals(model, rays_o[part], rays_d[part], seen.median_depth, options.step)
+                normals = density_normals(edited, rays_o[part], rays_d[part], seen.median_depth)
                 buffers.normals.view(-1, 3)[part] = normals.cpu()
         if control is not None:
             _report(control, view, min(first + CHUNK, len(rays_o)))
     return True
 
 
-def render_rays(model: GridNeRF, rays_o: Tensor, rays_d: Tensor, options: RenderOptions) -> RayColors:
+def render_rays(
+    model: GridNeRF,
+    rays_o: Tensor,
+    rays_d: Tensor,
+    options: RenderOptions,
+    sources: tuple[GridNeRF, ...] = (),
+) -> RayColors:
     """Renders rays: origins and directions [n_rays, 3]; the NeRF branch as `options.nerf` says."""
-    grid = render_grid(model, rays_o, rays_d, options)
-    if options.nerf is NerfMode.OFF or model.nerf is None:
+    return _render_rays(EditedModel(model, options, sources), rays_o, rays_d)
+
+
+def _render_rays(edited: EditedModel, rays_o: Tensor, rays_d: Tensor) -> RayColors:
+    options = edited.options
+    grid = render_grid(edited, rays_o, rays_d)
+    if options.nerf is NerfMode.OFF or edited.model.nerf is None:
         return grid
     t = sample_importance(grid.t, grid.weights, options.nerf_n_importance)
-    nerf = render_nerf(model, model.nerf, rays_o, rays_d, t, options.latent)
+    points, directions = _samples(rays_o, rays_d, t)
+    nerf = _composite_nerf(*edited.nerf(points, directions), t)
     if options.nerf is NerfMode.RESIDUAL:
         rgb = (nerf.rgb + grid.rgb).clamp(0, 1)
         return RayColors(rgb, nerf.opacity, nerf.depth, nerf.median_depth, nerf.t, nerf.weights)
     return nerf
 
 
-def render_grid(model: GridNeRF, rays_o: Tensor, rays_d: Tensor, options: RenderOptions) -> RayColors:
+def render_grid(edited: EditedModel, rays_o: Tensor, rays_d: Tensor) -> RayColors:
     """Renders rays through planes, lines and decoder, composited over the background."""
-    aabb = model.aabb.to(rays_o.device)
+    options = edited.options
+    aabb = edited.model.aabb.to(rays_o.device)
     bounds = (options.near, options.far)
     if options.sampling == "hull":
         t = sample_hull(rays_o, rays_d, aabb, bounds, options.n_importance)
@@ -104,13 +120,11 @@ def render_grid(model: GridNeRF, rays_o: Tensor, rays_d: Tensor, options: Render
         t = sample_box(rays_o, rays_d, aabb, bounds, step, options.n_samples)
     points = rays_o[:, None] + rays_d[:, None] * t[..., None]
     kept = ((points >= aabb[0]) & (points <= aabb[1])).all(dim=-1)
-    if model.occupancy is not None and kept.any():
-        kept[kept.clone()] = model.occupancy.sample(points[kept]) > options.mask_threshold
     sigma = torch.zeros_like(t)
     if kept.any():
-        sigma[kept] = model.sigma(points[kept])
+        sigma[kept] = edited.sigma(points[kept])
     weights = render_weights(sigma, spacings(t, 0.0) * options.distance_scale)
-    colors = _shade(model, points, rays_d, weights, options)
+    colors = _shade(edited, points, rays_d, weights)
     opacity = weights.sum(dim=-1)
     background = torch.tensor(options.background, device=rays_o.device)
     rgb = colors + (1.0 - opacity[:, None]) * background
@@ -131,104 +145,92 @@ def render_nerf(
         t: Sample distances, ascending. [n_rays, n_samples]
         latent: Appearance embedding. [latent_dim]
     """
-    points = (rays_o[:, None] + rays_d[:, None] * t[..., None]).reshape(-1, 3)
-    directions = rays_d[:, None].expand(-1, t.shape[1], -1).reshape(-1, 3)
-    device = points.device
+    points, directions = _samples(rays_o, rays_d, t)
+    return _composite_nerf(*nerf_outputs(model, nerf, points, directions, latent), t)
 
-    def layer(values: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
-        return F.linear(values, weights[0].to(device), weights[1].to(device))
 
-    inputs = torch.cat(
-        [points, positional_encoding(points, nerf.point_pe), model.density_products(points)], dim=-1
-    )
-    hidden = inputs
-    for number, weights in enumerate(nerf.point_layers):
-        hidden = torch.relu(layer(hidden, weights))
-        if number == nerf.skip:
-            hidden = torch.cat([inputs, hidden], dim=-1)
-    raw = layer(hidden, nerf.density).view_as(t)
-    view = [
-        layer(hidden, nerf.feature),
-        directions,
-        positional_encoding(directions, nerf.view_pe),
-        model.appearance_products(points),
-    ]
-    if latent is not None:
-        view.append(latent.to(device).expand(len(points), -1))
-    hidden = torch.cat(view, dim=-1)
-    for weights in nerf.view_layers:
-        hidden = torch.relu(layer(hidden, weights))
-    rgb = torch.sigmoid(layer(hidden, nerf.color)).view(*t.shape, 3)
-    ray_weights = render_weights(torch.relu(raw), spacings(t, 1000.0))
+def _samples(rays_o: Tensor, rays_d: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns positions and directions of all samples. [n_rays * n_samples, 3] each"""
+    points = rays_o[:, None] + rays_d[:, None] * t[..., None]
+    return points.reshape(-1, 3), rays_d[:, None].expand_as(points).reshape(-1, 3)
+
+
+def _composite_nerf(raw: Tensor, rgb: Tensor, t: Tensor) -> RayColors:
+    weights = render_weights(torch.relu(raw.view_as(t)), spacings(t, 1000.0))
     return RayColors(
-        (ray_weights[..., None] * rgb).sum(dim=1),
-        ray_weights.sum(dim=-1),
-        (ray_weights * t).sum(dim=-1),
-        median_depth(ray_weights, t),
+        (weights[..., None] * rgb.view(*t.shape, 3)).sum(dim=1),
+        weights.sum(dim=-1),
+        (weights * t).sum(dim=-1),
+        median_depth(weights, t),
         t,
-        ray_weights,
+        weights,
     )
 
 
-def density_normals(model: GridNeRF, rays_o: Tensor, rays_d: Tensor, depth: Tensor, spacing: float) -> Tensor:
+def density_normals(edited: EditedModel, rays_o: Tensor, rays_d: Tensor, depth: Tensor) -> Tensor:
     """Returns unit normals from central differences of the density feature at z-depth `depth` [n_rays].
 
     Returns:
         Normals in the world, 0 where depth is 0. [n_rays, 3]
     """
-    aabb = model.aabb.to(rays_o.device)
+    aabb = edited.model.aabb.to(rays_o.device)
     surface = rays_o + rays_d * depth[:, None]
     gradient = torch.zeros_like(surface)
     for axis in range(3):
         offset = torch.zeros(3, device=rays_o.device)
-        offset[axis] = spacing
+        offset[axis] = edited.options.step
         ahead = torch.minimum(torch.maximum(surface + offset, aabb[0]), aabb[1])
         behind = torch.minimum(torch.maximum(surface - offset, aabb[0]), aabb[1])
-        gradient[:, axis] = _raw_density(model, ahead) - _raw_density(model, behind)
+        gradient[:, axis] = edited.raw_density(ahead) - edited.raw_density(behind)
     normals = -F.normalize(gradient, dim=-1)
     return torch.where(depth[:, None] > 0, normals, torch.zeros_like(normals))
 
 
-def _raw_density(model: GridNeRF, points: Tensor) -> Tensor:
-    products = model.density_products(points)
-    if model.density_basis is None:
-        return products.sum(dim=-1)
-    return products @ model.density_basis.to(points.device).reshape(-1)
-
-
-def _shade(
-    model: GridNeRF, points: Tensor, rays_d: Tensor, weights: Tensor, options: RenderOptions
-) -> Tensor:
+def _shade(edited: EditedModel, points: Tensor, rays_d: Tensor, weights: Tensor) -> Tensor:
     """Returns the weighted colour of each ray before the background. [n_rays, 3]"""
+    options = edited.options
     shaded = weights > options.weight_threshold
-    colors = torch.zeros_like(rays_d)
     ray, _ = shaded.nonzero(as_tuple=True)
-    if not len(ray):
-        return colors
-    feature = model.appearance_feature(points[shaded])
-    weight = weights[shaded]
-    if options.quality is not Quality.EXACT:
-        feature, weight, ray = _merge(feature, weight, ray, weights * shaded, shaded, options.quality)
-    rgb = model.color(feature, rays_d[ray], options.latent)
-    if options.quality is Quality.EXACT:  # LandMark's own sum over all samples, zeros included
-        dense = points.new_zeros(points.shape)
-        dense[shaded] = rgb
-        return (weights[..., None] * dense).sum(dim=1)
-    return colors.index_add_(0, ray, weight[:, None] * rgb)
+    owners, weight = edited.owners(points[shaded]), weights[shaded]
+    run, decoder = _runs(ray, owners), edited.decoder_of(owners)
+    rgb = torch.zeros_like(owners.at)  # weighted; samples that are decoded together: all in the first of them
+    for number in range(len(edited.readings)):
+        rows = (decoder == number).nonzero().squeeze(-1)
+        if not len(rows):
+            continue
+        feature, total = edited.features(number, owners[rows]), weight[rows]
+        if options.quality is not Quality.EXACT:
+            feature, total, first = _merge(feature, total, run[rows], options.quality)
+            rows = rows[first]
+        rgb[rows] = total[:, None] * edited.colors(number, feature, owners[rows], rays_d[ray[rows]])
+    dense = torch.zeros_like(points)
+    dense[shaded] = rgb
+    return dense.sum(dim=1)  # LandMark's own sum over all samples, zeros included
 
 
-def _merge(
-    feature: Tensor, weight: Tensor, ray: Tensor, shaded_weights: Tensor, shaded: Tensor, quality: Quality
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Averages the features of neighbouring samples: all of a ray, or runs that hold CLUSTER of weight."""
-    before = shaded_weights.cumsum(dim=-1) - shaded_weights
-    number = torch.zeros_like(ray) if quality is Quality.FAST else (before[shaded] / CLUSTER).long()
-    key = ray * (int(1 / CLUSTER) + 2) + number
-    groups, index = torch.unique_consecutive(key, return_inverse=True)
-    total = weight.new_zeros(len(groups)).index_add_(0, index, weight)
-    merged = feature.new_zeros(len(groups), feature.shape[1]).index_add_(0, index, feature * weight[:, None])
-    first_ray = torch.div(groups, int(1 / CLUSTER) + 2, rounding_mode="floor")
-    return merged / total[:, None], total, first_ray
+def _runs(ray: Tensor, owners: Owners) -> Tensor:
+    """Numbers the stretches of rays that have one owner and one style. [n]"""
+    key = torch.stack([ray, owners.owner, owners.style], dim=-1)
+    differs = (key[1:] != key[:-1]).any(dim=-1)
+    return torch.cat([torch.zeros_like(ray[:1]), differs.cumsum(0)])
+
+
+def _merge(feature: Tensor, weight: Tensor, run: Tensor, quality: Quality) -> tuple[Tensor, Tensor, Tensor]:
+    """Averages the features of neighbouring samples: all of a run, or those that hold CLUSTER of weight.
+
+    Returns:
+        Features [n_rows, feature_dim], weights and numbers of the first sample. [n_rows] each
+    """
+    number = torch.zeros_like(run)
+    if quality is Quality.CLUSTERED:
+        before = weight.double().cumsum(0) - weight
+        starts = torch.searchsorted(run, run)
+        number = ((before - before[starts]) / CLUSTER).long()
+    key = run * (int(1 / CLUSTER) + 2) + number
+    _, index, counts = torch.unique_consecutive(key, return_inverse=True, return_counts=True)
+    total = weight.new_zeros(len(counts)).index_add_(0, index, weight)
+    merged = feature.new_zeros(len(counts), feature.shape[1]).index_add_(0, index, feature * weight[:, None])
+    return merged / total[:, None], total, counts.cumsum(0) - counts
 
 
 def _report(control: RenderControl, view: View, n_rays_done: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ctypes import Structure, c_float, c_int32, c_void_p
 
-ABI = 3
+ABI = 4
 PAD = 32  # LV_PAD: numbers that may be read behind the last hull fraction
 
 
@@ -97,6 +97,77 @@ class Field(Structure):
     )
 
 
+class EditOpStruct(Structure):
+    """LvEditOp: one operation of an edit."""
+
+    _fields_ = (
+        ("kind", c_int32),
+        ("inside", c_int32),
+        ("footprint", c_void_p),
+        ("n_x", c_int32),
+        ("n_y", c_int32),
+        ("low", c_float * 2),
+        ("inverse_side", c_float),
+        ("z_low", c_float),
+        ("z_high", c_float),
+        ("xx", c_float),
+        ("xy", c_float),
+        ("x0", c_float),
+        ("y0", c_float),
+        ("zz", c_float),
+        ("z0", c_float),
+        ("cosine", c_float),
+        ("sine", c_float),
+        ("source", c_int32),
+        ("sigma_scale", c_float),
+        ("ground", c_void_p),
+        ("features", c_void_p),
+        ("thickness", c_float),
+        ("rise", c_float),
+        ("sigma", c_float),
+        ("empty_above", c_float),
+        ("latent", c_void_p),
+    )
+
+
+class SourceStruct(Structure):
+    """LvSource: another field that instances are read from."""
+
+    _fields_ = (
+        ("field", c_void_p),
+        ("packed", c_void_p),
+        ("latent", c_void_p),
+        ("mask_threshold", c_float),
+        ("use_mask", c_int32),
+    )
+
+
+class ReachStruct(Structure):
+    """LvReach: where operations may put matter."""
+
+    _fields_ = (("cells", c_void_p), ("n", c_int32 * 3), ("low", c_float * 3), ("side", c_float * 3))
+
+
+class Edits(Structure):
+    """LvEdits: operations, what they read, and what saves time in finding them."""
+
+    _fields_ = (
+        ("ops", c_void_p),
+        ("sources", c_void_p),
+        ("n_ops", c_int32),
+        ("n_sources", c_int32),
+        ("has_styles", c_int32),
+        ("n_x", c_int32),
+        ("n_y", c_int32),
+        ("low", c_float * 2),
+        ("scale", c_float * 2),
+        ("cells", c_void_p),
+        ("starts", c_void_p),
+        ("items", c_void_p),
+        ("room", Mask),
+    )
+
+
 class ViewStruct(Structure):
     """LvView: a pinhole view."""
 
@@ -135,6 +206,7 @@ class Options(Structure):
         ("nerf", c_int32),
         ("nerf_n", c_int32),
         ("nerf_fractions", c_void_p),
+        ("edits", c_void_p),
     )
 
 
@@ -162,4 +234,35 @@ class Control(Structure):
     )
 
 
-STRUCTS = (Table, Mask, Nerf, Field, ViewStruct, Options, Buffers, Control)
+class ColumnsStruct(Structure):
+    """LvColumns: vertical lines, and where what is seen along them goes."""
+
+    _fields_ = (
+        ("low", c_float * 2),
+        ("side", c_float),
+        ("z_high", c_float),
+        ("step", c_float),
+        ("n_x", c_int32),
+        ("n_y", c_int32),
+        ("n", c_int32),
+        ("height", c_void_p),
+        ("opacity", c_void_p),
+        ("features", c_void_p),
+    )
+
+
+STRUCTS = (
+    Table,
+    Mask,
+    Nerf,
+    Field,
+    ViewStruct,
+    Options,
+    Buffers,
+    Control,
+    EditOpStruct,
+    SourceStruct,
+    ReachStruct,
+    Edits,
+    ColumnsStruct,
+)

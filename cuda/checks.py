@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from .tables import CHANNEL_MULTIPLE, DecoderWeights
+from .edit_tables import ColumnGrid, EditIndex, EditKind, EditOp, EditTables, Reach
+from .tables import CHANNEL_MULTIPLE, DecoderWeights, FieldTables
 from .train_tables import PlaneUpdate, RayBatch, TrainOptions, TrainTables
 
 MAX_TEXELS = 2**31 - 1  # per plane; the kernels count them in 32 bits
@@ -52,6 +53,96 @@ def check_decoder(decoder: DecoderWeights, n_products: int) -> None:
         n_inputs = n_outputs
     if len(decoder.layers) != 3:
         raise ValueError(f"the decoder must have 3 layers, got {len(decoder.layers)}")
+
+
+def check_grid(grid: ColumnGrid) -> None:
+    """Checks that columns have samples and a finite place."""
+    if not 0 < grid.n_x * grid.n_y <= MAX_TEXELS or min(grid.n_x, grid.n_y) < 1:
+        raise ValueError(f"a grid must have 1 to {MAX_TEXELS} columns, got {grid.n_x} x {grid.n_y}")
+    if not all(map(math.isfinite, (*grid.low, grid.side, grid.z_low, grid.z_high, grid.step))):
+        raise ValueError(f"a grid must be finite, got {grid}")
+    if not (grid.side > 0 and grid.step > 0 and grid.z_high > grid.z_low):
+        raise ValueError(f"side and step must be positive and z_high above z_low, got {grid}")
+
+
+def check_latent(name: str, decoder: DecoderWeights, latent: Tensor | None) -> None:
+    """Checks that an embedding is there exactly as the decoder needs it."""
+    if latent is None:
+        if decoder.latent_dim:
+            raise ValueError(f"{name} must be float32 [{decoder.latent_dim}], got None")
+    elif decoder.latent_dim:
+        require_tensor(name, latent, torch.float32, (decoder.latent_dim,))
+
+
+def check_edits(tables: FieldTables, edits: EditTables) -> None:
+    """Checks edits of a field but for the tables of their sources; the verdict is kept in their cache."""
+    if edits.cache.get("checked") is tables:
+        return
+    for number, source in enumerate(edits.sources):
+        if source.tables.device != tables.device:
+            raise ValueError(f"source {number} must lie on {tables.device}, got {source.tables.device}")
+        check_latent(f"latent of source {number}", source.tables.decoder, source.latent)
+    for number, op in enumerate(edits.ops):
+        _check_op(f"operation {number}", op, tables.decoder, len(edits.sources))
+    _check_index(edits.index, len(edits.ops))
+    _check_reach(edits.reach)
+    edits.cache["checked"] = tables
+
+
+def _check_op(name: str, op: EditOp, decoder: DecoderWeights, n_sources: int) -> None:
+    size: tuple[int, ...] = (0, 0)
+    if op.footprint is not None:
+        require_tensor(f"footprint of {name}", op.footprint.mask, torch.uint8, (None, None))
+        size = tuple(op.footprint.mask.shape)
+        if min(size) < 1 or not op.footprint.side > 0:
+            raise ValueError(f"the footprint of {name} must have cells with a side, got {list(size)}")
+    if op.kind is EditKind.STYLE:
+        if op.latent is None or not decoder.latent_dim:
+            raise ValueError(f"{name} must have a latent, and the field an appearance embedding")
+        check_latent(f"latent of {name}", decoder, op.latent)
+    elif op.kind is EditKind.INSTANCE:
+        t = op.to_source
+        if not 0 <= op.source <= n_sources:
+            raise ValueError(f"the source of {name} must be 0 to {n_sources}, got {op.source}")
+        numbers = (t.xx, t.xy, t.x0, t.y0, t.zz, t.z0, t.cosine, t.sine, op.sigma_scale)
+        if not all(map(math.isfinite, numbers)) or not (t.zz > 0 and t.xx**2 + t.xy**2 > 0):
+            raise ValueError(f"the transform of {name} must be finite and scale by more than 0, got {t}")
+    elif op.kind is EditKind.PATCH:
+        if op.footprint is None or op.ground is None or op.features is None:
+            raise ValueError(f"{name} must have footprint, ground and features to be a patch")
+        require_tensor(f"ground of {name}", op.ground, torch.float32, size)
+        width = len(decoder.basis)
+        require_tensor(f"features of {name}", op.features, torch.float32, (*size, width))
+        if not min(op.thickness, op.rise, op.sigma) >= 0:
+            raise ValueError(
+                f"thickness, rise and sigma of {name} must not be negative, "
+                f"got {op.thickness}, {op.rise} and {op.sigma}"
+            )
+
+
+def _check_index(index: EditIndex, n_ops: int) -> None:
+    require_tensor("index.cells", index.cells, torch.int32, (None, None))
+    require_tensor("index.starts", index.starts, torch.int32, (None,))
+    require_tensor("index.items", index.items, torch.int32, (None,))
+    starts, items = index.starts.long(), index.items.long()
+    lengths = starts[1:] - starts[:-1]
+    if len(starts) < 2 or starts[0] != 0 or starts[1] != 0 or (lengths < 0).any() or starts[-1] != len(items):
+        raise ValueError(f"index.starts must rise from 0, 0 to {len(items)}, got {starts.tolist()[:8]}")
+    if len(items) and not 0 <= int(items.min()) <= int(items.max()) < n_ops:
+        raise ValueError(f"index.items must name operations below {n_ops}, got others")
+    list_of = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    if ((list_of[1:] == list_of[:-1]) & (items[1:] >= items[:-1])).any():
+        raise ValueError("every list of index.items must name operations from the top down, got others")
+    if not index.cells.numel() or not 0 <= int(index.cells.min()) <= int(index.cells.max()) < len(lengths):
+        raise ValueError(f"index.cells must name lists below {len(lengths)}, got others or no cell")
+    if not (all(map(math.isfinite, (*index.low, *index.scale))) and min(index.scale) > 0):
+        raise ValueError(f"index.low must be finite and scale positive, got {index.low} and {index.scale}")
+
+
+def _check_reach(reach: Reach) -> None:
+    require_tensor("reach.cells", reach.cells, torch.uint8, (None, None, None))
+    if not (all(map(math.isfinite, (*reach.low, *reach.side))) and min(reach.side) > 0):
+        raise ValueError(f"reach.low must be finite and side positive, got {reach.low} and {reach.side}")
 
 
 def check_train_step(

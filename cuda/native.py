@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import torch
 from torch import Tensor
 
 from . import abi
+from .columns import n_samples
+from .edit_native import PreparedEdits
+from .edit_tables import ColumnGrid, Columns
 from .tables import (
     CHANNEL_MULTIPLE,
     BlockTables,
@@ -58,6 +62,21 @@ class Library:
             ctypes.byref(mask), any_cell.data_ptr(), all_cell.data_ptr(), distance.data_ptr()
         )
 
+    def build_room(
+        self, mask: abi.Mask, room: abi.Mask, shift: list[int], reach: abi.ReachStruct, any_cell: Tensor
+    ) -> Tensor:
+        """Fills `any_cell`, which must be 0, with the cells of a mask and a reach; returns the distances."""
+        distance = torch.empty(any_cell.shape, dtype=torch.uint8)
+        self._lib.lv_build_room(
+            ctypes.byref(mask),
+            ctypes.byref(room),
+            (ctypes.c_int32 * 3)(*shift),
+            ctypes.byref(reach),
+            any_cell.data_ptr(),
+            distance.data_ptr(),
+        )
+        return distance
+
     def pack(self, field: abi.Field) -> int:
         """Packs a field for the renderer; `release` frees it."""
         return int(self._lib.lv_prepare(ctypes.byref(field)))
@@ -76,7 +95,7 @@ class Library:
     ) -> bool:
         """Renders a view with threads while the interpreter runs on. Returns False if it was cancelled."""
         prepared = self.prepare(tables)
-        packed = PackedOptions(tables, options)
+        packed = PackedOptions(self, tables, options)
         return bool(
             self._lib.lv_render(
                 prepared.handle,
@@ -91,13 +110,39 @@ class Library:
         self, tables: FieldTables, view: View, options: RenderOptions, buffers: FrameBuffers
     ) -> None:
         """Renders a view with the code that the GPU runs, one ray after the other."""
-        packed = PackedOptions(tables, options)
+        packed = PackedOptions(self, tables, options)
         self._lib.lv_render_scalar(
             ctypes.byref(self.prepare(tables).field),
             ctypes.byref(_view(view)),
             ctypes.byref(packed.struct),
             ctypes.byref(_buffers(buffers)),
         )
+
+    @staticmethod
+    def can_render(tables: FieldTables, options: RenderOptions) -> bool:
+        """Whether `render` serves these options: edits and the NeRF branch do not go together."""
+        return options.edits is None or options.nerf is NerfMode.OFF or tables.nerf is None
+
+    def columns(self, tables: FieldTables, options: RenderOptions, grid: ColumnGrid) -> Columns:
+        """Looks at the field from straight above, without edits."""
+        prepared = self.prepare(tables)
+        packed = PackedOptions(self, tables, replace(options, edits=None))
+        height, opacity = torch.empty(grid.n_y, grid.n_x), torch.empty(grid.n_y, grid.n_x)
+        features = torch.empty(grid.n_y, grid.n_x, prepared.field.feature_dim)
+        struct = abi.ColumnsStruct(
+            (ctypes.c_float * 2)(*grid.low),
+            grid.side,
+            grid.z_high,
+            grid.step,
+            grid.n_x,
+            grid.n_y,
+            n_samples(grid),
+            height.data_ptr(),
+            opacity.data_ptr(),
+            features.data_ptr(),
+        )
+        self._lib.lv_columns(prepared.handle, ctypes.byref(packed.struct), ctypes.byref(struct))
+        return Columns(height, opacity, features)
 
     def query(self, tables: FieldTables, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns density feature [n], sigma [n] and appearance feature [n, feature_dim] at points [n, 3]."""
@@ -139,10 +184,12 @@ class Library:
         signatures = {
             "lv_abi": (ctypes.c_int, [pointer]),
             "lv_build_mask": (void, [pointer] * 4),
+            "lv_build_room": (void, [pointer] * 6),
             "lv_prepare": (pointer, [pointer]),
             "lv_release": (void, [pointer]),
             "lv_render": (ctypes.c_int, [pointer] * 5),
             "lv_render_scalar": (void, [pointer] * 4),
+            "lv_columns": (void, [pointer] * 3),
             "lv_query": (void, [pointer, ctypes.c_int64] + [pointer] * 4),
             "lv_decode": (void, [pointer, pointer, ctypes.c_int64] + [pointer] * 3),
         }
@@ -296,7 +343,7 @@ class PreparedField:
 class PackedOptions:
     """An abi.Options with the memory that it points to."""
 
-    def __init__(self, tables: FieldTables, options: RenderOptions) -> None:
+    def __init__(self, library: Library, tables: FieldTables, options: RenderOptions) -> None:
         hull = options.sampling == "hull"
         n = options.n_importance if hull else options.n_samples
         self.fractions = torch.cat([torch.linspace(0, 1, n), torch.ones(abi.PAD)])
@@ -316,6 +363,9 @@ class PackedOptions:
             nerf_n=options.nerf_n_importance,
             nerf_fractions=self.nerf_fractions.data_ptr(),
         )
+        if options.edits is not None:
+            self.edits = PreparedEdits.of(library, tables, options.edits)
+            self.struct.edits = ctypes.addressof(self.edits.struct)
 
 
 def march_fields(options: RenderOptions | TrainOptions, has_mask: bool) -> dict[str, Any]:

@@ -14,7 +14,17 @@ import torch
 from torch import Tensor
 
 from . import build, native, reference, train_native, train_torch
-from .checks import MAX_TEXELS, check_decoder, check_train_step, require_tensor
+from .checks import (
+    MAX_TEXELS,
+    check_decoder,
+    check_edits,
+    check_grid,
+    check_latent,
+    check_train_step,
+    require_tensor,
+)
+from .columns import survey
+from .edit_tables import ColumnGrid, Columns
 from .tables import (
     CHANNEL_MULTIPLE,
     BlockTables,
@@ -80,8 +90,10 @@ def render(
     control = control or RenderControl(view.width, view.height)
     _check_control(control, view)
     library = _library_for(tables.device, backend)
-    if library is not None:
+    if library is not None and library.can_render(tables, options):
         return library.render(tables, view, options, buffers, control)
+    if backend == "native":
+        raise RuntimeError("the native kernels have no NeRF branch in edited scenes")
     return reference.render(tables, view, options, buffers, control)
 
 
@@ -117,11 +129,36 @@ def decode(
     check_tables(tables)
     require_tensor("features", features, torch.float32, (None, tables.decoder.basis.shape[0]))
     require_tensor("directions", directions, torch.float32, (len(features), 3))
-    _check_latent(tables, latent)
+    check_latent("latent", tables.decoder, latent)
     library = _library_for(tables.device, backend)
     if library is not None:
         return library.decode(tables, features, directions, latent)
     return reference.decode(tables, features, directions, latent)
+
+
+def columns(tables: FieldTables, options: RenderOptions, grid: ColumnGrid, backend: str = "auto") -> Columns:
+    """Looks at the field from straight above.
+
+    A column is sampled at z_high - (i + 0.5) * step down to z_low. A sample counts inside the box and where
+    the alpha mask passes; its opacity is 1 - exp(-sigma * step * distance_scale), composited front to back.
+    The height is interpolated linearly in opacity inside its step. Edits and the NeRF branch are not asked.
+
+    Args:
+        tables: The field.
+        options: Mask threshold, distance scale and threads are read.
+        grid: Where the columns stand.
+        backend: "native", "torch", or "auto" for the native code where it can be had.
+
+    Raises:
+        ValueError: An argument is out of range.
+        RuntimeError: The native code was demanded and is not there.
+    """
+    check_tables(tables)
+    check_grid(grid)
+    library = _library_for(tables.device, backend)
+    if library is not None:
+        return library.columns(tables, options, grid)
+    return survey(tables, options, grid)
 
 
 def train_step(
@@ -300,16 +337,11 @@ def _check_options(tables: FieldTables, options: RenderOptions) -> None:
         raise ValueError(f"step must be positive, got {options.step}")
     if options.threads < 0:
         raise ValueError(f"threads must not be negative, got {options.threads}")
-    _check_latent(tables, options.latent)
-
-
-def _check_latent(tables: FieldTables, latent: Tensor | None) -> None:
-    expected = tables.decoder.latent_dim
-    if latent is None:
-        if expected:
-            raise ValueError(f"latent must be float32 [{expected}], got None")
-    elif expected:
-        require_tensor("latent", latent, torch.float32, (expected,))
+    check_latent("latent", tables.decoder, options.latent)
+    if options.edits is not None:
+        check_edits(tables, options.edits)
+        for source in options.edits.sources:
+            check_tables(source.tables)
 
 
 def _check_control(control: RenderControl, view: View) -> None:

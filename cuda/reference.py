@@ -12,23 +12,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .lookup import Lookup, in_chunks
+from .decoder import Decoder
+from .edited_field import EditedField
+from .field import Field
+from .lookup import Lookup
 from .tables import (
     TILE,
-    DecoderWeights,
     FieldTables,
     FrameBuffers,
     NerfMode,
-    NerfWeights,
-    Quality,
     RenderControl,
     RenderOptions,
     View,
 )
 
 CHUNK_TILES = 64  # tiles rendered at once; cancelling waits for them
-DECODER_CHUNK = 2048  # features decoded at once on a CPU
-CLUSTER_WEIGHT = 0.3  # clustered: weight that the samples of one decoder evaluation hold together
 NERF_CHUNK = 65536  # points that go through the NeRF branch at once
 
 
@@ -59,13 +57,14 @@ def render(
 ) -> bool:
     """Renders a view, a few tiles at a time. Returns False if it was cancelled."""
     lookup = Lookup.of(tables)
+    field = Field(lookup, options) if options.edits is None else EditedField(lookup, options.edits, options)
     for first in range(0, len(control.order), CHUNK_TILES):
         if control.is_cancelled:
             return False
         tiles = control.order[first : first + CHUNK_TILES]
         pixels = _tile_pixels(tiles, control.columns, view)
         with torch.no_grad():
-            _render_pixels(lookup, view, options, buffers, pixels)
+            _render_pixels(field, view, buffers, pixels)
         control.tile_done[tiles] = 1
         control.done_count[0] += len(tiles)
     return True
@@ -89,62 +88,6 @@ def decode(tables: FieldTables, features: Tensor, directions: Tensor, latent: Te
         return decoder.colors(features.to(device), per_ray).cpu()
 
 
-class Decoder:
-    """LandMark's colour network; what is the same along a ray is computed once per ray."""
-
-    def __init__(self, weights: DecoderWeights, device: torch.device) -> None:
-        self.weights = weights
-        self.layers = [
-            (weight.to(device), None if bias is None else bias.to(device)) for weight, bias in weights.layers
-        ]
-        n, n_frequencies = weights.basis.shape[0], max(weights.feature_pe, 0)
-        widths = [n, weights.latent_dim, 3 if weights.view_pe > -1 else 0]
-        widths += [2 * n * n_frequencies, 6 * max(weights.view_pe, 0)]
-        feature, latent, direction, pe, direction_pe = torch.split(self.layers[0][0], widths, dim=1)
-        # [hidden, sine or cosine, dimension, frequency] -> the order of `_encode_by_frequency`
-        by_frequency = pe.reshape(len(pe), 2, n, n_frequencies).permute(0, 3, 1, 2).flatten(1)
-        self.per_sample = torch.cat([feature, by_frequency], dim=1)
-        self.per_ray = torch.cat([latent, direction, direction_pe], dim=1)
-
-    def ray_inputs(self, directions: Tensor, latent: Tensor | None) -> Tensor:
-        """Returns the first layer's share of direction, latent and bias. [n, 3] -> [n, hidden]"""
-        inputs = [directions.new_empty(len(directions), 0)]
-        if self.weights.latent_dim and latent is not None:
-            inputs.append(latent.to(directions.device).expand(len(directions), -1))
-        if self.weights.view_pe > -1:
-            inputs.append(directions)
-        if self.weights.view_pe > 0:
-            inputs.append(encode(directions, self.weights.view_pe))
-        return F.linear(torch.cat(inputs, dim=-1), self.per_ray, self.layers[0][1])
-
-    def colors(self, features: Tensor, per_ray: Tensor) -> Tensor:
-        """Returns colours [n, 3]; per_ray: `ray_inputs` of each feature's ray. [n, hidden]"""
-        inputs = _encode_by_frequency(features, self.weights.feature_pe)
-        hidden = torch.relu_(torch.addmm(per_ray, inputs, self.per_sample.T))
-        hidden = torch.relu_(F.linear(hidden, *self.layers[1]))
-        return torch.sigmoid(F.linear(hidden, *self.layers[2]))
-
-
-def _encode_by_frequency(values: Tensor, n_frequencies: int) -> Tensor:
-    """Returns values, then sine and cosine of values * 2^k for each k; odd k come from the double angle."""
-    parts = [values]
-    for k in range(n_frequencies):
-        if k % 2:
-            sine, cosine = parts[-2], parts[-1]
-            parts += [2 * sine * cosine, 1 - 2 * sine * sine]
-        else:
-            angle = values * 2.0**k
-            parts += [torch.sin(angle), torch.cos(angle)]
-    return torch.cat(parts, dim=-1) if n_frequencies > 0 else values
-
-
-def encode(values: Tensor, n_frequencies: int) -> Tensor:
-    """Encodes [n, dim] as [sin(v * 2^k), cos(v * 2^k)], dimension-major. [n, 2 * dim * n_frequencies]"""
-    bands = 2.0 ** torch.arange(n_frequencies, device=values.device)
-    angles = (values[..., None] * bands).flatten(-2)
-    return torch.cat([torch.sin(angles), torch.cos(angles)], dim=-1)
-
-
 def _tile_pixels(tiles: np.ndarray, columns: int, view: View) -> Tensor:
     """Returns the pixel numbers of tiles, row by row inside each. [n_pixels] int64"""
     tile = torch.from_numpy(tiles).to(torch.int64)
@@ -155,17 +98,15 @@ def _tile_pixels(tiles: np.ndarray, columns: int, view: View) -> Tensor:
     return (row * view.width + column)[inside]
 
 
-def _render_pixels(
-    lookup: Lookup, view: View, options: RenderOptions, buffers: FrameBuffers, pixels: Tensor
-) -> None:
-    rays = _cast(view, pixels, lookup.device)
-    seen = _render_rays(lookup, rays, options)
+def _render_pixels(field: Field, view: View, buffers: FrameBuffers, pixels: Tensor) -> None:
+    rays = _cast(view, pixels, field.lookup.device)
+    seen = _render_rays(field, rays)
     buffers.rgb.view(-1, 3)[pixels] = seen.rgb.cpu()
     buffers.opacity.view(-1)[pixels] = seen.opacity.cpu()
     buffers.depth.view(-1)[pixels] = seen.depth.cpu()
     buffers.median_depth.view(-1)[pixels] = seen.median_depth.cpu()
     if buffers.normals is not None:
-        normals = _normals(lookup, rays, seen.median_depth, options.step)
+        normals = _normals(field, rays, seen.median_depth)
         buffers.normals.view(-1, 3)[pixels] = normals.cpu()
 
 
@@ -179,20 +120,21 @@ def _cast(view: View, pixels: Tensor, device: torch.device) -> Rays:
     return Rays(eye.expand_as(directions).to(device), directions.to(device))
 
 
-def _render_rays(lookup: Lookup, rays: Rays, options: RenderOptions) -> Seen:
-    nerf = lookup.tables.nerf if options.nerf is not NerfMode.OFF else None
-    t, delta = _place(lookup, rays, options, whole=nerf is not None)
-    weights, kept, points = _weigh(lookup, rays, t, delta, options)
-    if nerf is None or options.nerf is NerfMode.RESIDUAL:
-        colors = _shade(lookup, rays, points, weights, kept, options)
+def _render_rays(field: Field, rays: Rays) -> Seen:
+    options = field.options
+    has_nerf = options.nerf is not NerfMode.OFF and field.lookup.tables.nerf is not None
+    t, delta = _place(field.lookup, rays, options, whole=has_nerf)
+    weights, kept, points = _weigh(field, rays, t, delta)
+    if not has_nerf or options.nerf is NerfMode.RESIDUAL:
+        colors = _shade(field, rays, points, weights, kept)
         opacity = weights.sum(dim=-1)
         background = torch.tensor(options.background, device=t.device)
         rgb = (colors + (1.0 - opacity[:, None]) * background).clamp(0, 1)
-    if nerf is None:
+    if not has_nerf:
         return Seen(rgb, opacity, (weights * t).sum(dim=-1), _median(weights, t))
     share = torch.linspace(0, 1, options.nerf_n_importance, device=t.device)
     t = draw_importance(t, weights, share.expand(len(t), -1).contiguous())
-    seen = _render_nerf(lookup, nerf, rays, t, options)
+    seen = _render_nerf(field, rays, t)
     if options.nerf is NerfMode.RESIDUAL:
         return Seen((seen.rgb + rgb).clamp(0, 1), seen.opacity, seen.depth, seen.median_depth)
     return seen
@@ -244,20 +186,17 @@ def _box_range(lookup: Lookup, rays: Rays, first: Tensor, spacing: Tensor, n: in
     return begin, max(int(high.clamp(-3, n)) + 3, begin + 1)
 
 
-def _weigh(
-    lookup: Lookup, rays: Rays, t: Tensor, delta: Tensor, options: RenderOptions
-) -> tuple[Tensor, Tensor, Tensor]:
+def _weigh(field: Field, rays: Rays, t: Tensor, delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Returns weights [n_rays, n], the flat numbers of the samples that count [n_kept] and their points."""
     points = (rays.origins[:, None] + rays.directions[:, None] * t[..., None]).view(-1, 3)
-    kept = lookup.is_inside(points).nonzero().squeeze(-1)
+    kept = field.lookup.is_inside(points).nonzero().squeeze(-1)
     points = points[kept]
-    if lookup.tables.occupancy is not None and options.mask_threshold >= 0:
-        occupied = lookup.is_occupied(points, options.mask_threshold)
-        kept, points = kept[occupied], points[occupied]
     sigma = torch.zeros(t.numel(), device=t.device)
     if len(kept):
-        sigma[kept] = lookup.sigma(points)
-    return render_weights(sigma.view_as(t), delta * options.distance_scale), kept, points
+        counted, density = field.density(points)
+        kept, points = kept[counted], points[counted]
+        sigma[kept] = density
+    return render_weights(sigma.view_as(t), delta * field.options.distance_scale), kept, points
 
 
 def render_weights(sigma: Tensor, length: Tensor) -> Tensor:
@@ -267,45 +206,14 @@ def render_weights(sigma: Tensor, length: Tensor) -> Tensor:
     return alpha * torch.cat([torch.ones_like(passed[:, :1]), passed[:, :-1]], dim=-1)
 
 
-def _shade(
-    lookup: Lookup, rays: Rays, points: Tensor, weights: Tensor, kept: Tensor, options: RenderOptions
-) -> Tensor:
+def _shade(field: Field, rays: Rays, points: Tensor, weights: Tensor, kept: Tensor) -> Tensor:
     """Returns the weighted colour of each ray before the background. [n_rays, 3]"""
-    colors = torch.zeros_like(rays.directions)
     weight = weights.reshape(-1)[kept]
-    shaded = (weight > options.weight_threshold).nonzero().squeeze(-1)
+    shaded = (weight > field.options.weight_threshold).nonzero().squeeze(-1)
     if not len(shaded):
-        return colors
-    weight = weight[shaded]
+        return torch.zeros_like(rays.directions)
     ray = torch.div(kept[shaded], weights.shape[1], rounding_mode="floor")
-    features = lookup.appearance_feature(points[shaded])
-    if options.quality is not Quality.EXACT:
-        features, weight, ray = _merge(features, weight, ray, options.quality)
-    decoder = Decoder(lookup.tables.decoder, lookup.device)
-    per_ray = decoder.ray_inputs(rays.directions, options.latent)
-    rgb = in_chunks(
-        lambda feature, index: decoder.colors(feature, per_ray[index]), DECODER_CHUNK, features, ray
-    )
-    return colors.index_add_(0, ray, weight[:, None] * rgb)
-
-
-def _merge(features: Tensor, weight: Tensor, ray: Tensor, quality: Quality) -> tuple[Tensor, Tensor, Tensor]:
-    """Averages neighbouring samples of a ray by weight: all of them, or runs that hold CLUSTER_WEIGHT."""
-    key = ray
-    if quality is Quality.CLUSTERED:
-        n_keys = int(1 / CLUSTER_WEIGHT) + 2
-        total = weight.cumsum(0, dtype=torch.float64)
-        starts = torch.cat([torch.ones_like(ray[:1], dtype=torch.bool), ray[1:] != ray[:-1]])
-        before = total - weight
-        before = before - before[starts][starts.cumsum(0) - 1]
-        key = ray * n_keys + (before / CLUSTER_WEIGHT).long().clamp(0, n_keys - 1)
-    groups, index = torch.unique_consecutive(key, return_inverse=True)
-    mass = weight.new_zeros(len(groups)).index_add_(0, index, weight)
-    merged = features.new_zeros(len(groups), features.shape[1])
-    merged.index_add_(0, index, features * weight[:, None])
-    if quality is Quality.CLUSTERED:
-        groups = torch.div(groups, int(1 / CLUSTER_WEIGHT) + 2, rounding_mode="floor")
-    return merged / mass[:, None], mass, groups
+    return field.colors(rays.directions, points[shaded], weight[shaded], ray)
 
 
 def _median(weights: Tensor, t: Tensor) -> Tensor:
@@ -315,17 +223,17 @@ def _median(weights: Tensor, t: Tensor) -> Tensor:
     return t.gather(1, first).squeeze(1) * reached.any(dim=-1)
 
 
-def _normals(lookup: Lookup, rays: Rays, depth: Tensor, spacing: float) -> Tensor:
+def _normals(field: Field, rays: Rays, depth: Tensor) -> Tensor:
     """Returns minus the gradient of the density feature, unit length; 0 without a depth. [n_rays, 3]"""
     normals = torch.zeros_like(rays.directions)
     hit = (depth > 0).nonzero().squeeze(-1)
     if not len(hit):
         return normals
     surface = rays.origins[hit] + rays.directions[hit] * depth[hit, None]
-    offsets = spacing * torch.eye(3, device=surface.device)
+    offsets = field.options.step * torch.eye(3, device=surface.device)
     probes = torch.cat([surface[:, None] - offsets, surface[:, None] + offsets], dim=1)
-    probes = probes.clamp(lookup.low, lookup.high)
-    behind, ahead = lookup.raw_density(probes.reshape(-1, 3)).view(-1, 2, 3).unbind(dim=1)
+    probes = probes.clamp(field.lookup.low, field.lookup.high)
+    behind, ahead = field.raw_density(probes.reshape(-1, 3)).view(-1, 2, 3).unbind(dim=1)
     normals[hit] = F.normalize(behind - ahead, dim=-1)
     return normals
 
@@ -345,7 +253,7 @@ def draw_importance(t: Tensor, weights: Tensor, u: Tensor) -> Tensor:
     return torch.sort(torch.cat([t, drawn], dim=-1), dim=-1).values
 
 
-def _render_nerf(lookup: Lookup, nerf: NerfWeights, rays: Rays, t: Tensor, options: RenderOptions) -> Seen:
+def _render_nerf(field: Field, rays: Rays, t: Tensor) -> Seen:
     """Renders the NeRF branch at all samples t [n_rays, n], inside the box or not, without background."""
     n_rays, n = t.shape
     ray = torch.arange(n_rays, device=t.device).repeat_interleave(n)
@@ -355,48 +263,10 @@ def _render_nerf(lookup: Lookup, nerf: NerfWeights, rays: Rays, t: Tensor, optio
         part = slice(first, first + NERF_CHUNK)
         origins, directions = rays.origins[ray[part]], rays.directions[ray[part]]
         points = origins + directions * flat[part, None]
-        products = lookup.density_products(points), lookup.appearance_products(points)
-        density, color = nerf_outputs(nerf, points, directions, products, options.latent)
+        density, color = field.nerf(points, directions)
         raw.append(density)
         rgb.append(color)
     delta = torch.cat([t[:, 1:] - t[:, :-1], torch.full_like(t[:, :1], 1000.0)], dim=-1)
     weights = render_weights(torch.relu(torch.cat(raw)).view_as(t), delta)
     colors = (weights[..., None] * torch.cat(rgb).view(n_rays, n, 3)).sum(dim=1)
     return Seen(colors, weights.sum(dim=-1), (weights * t).sum(dim=-1), _median(weights, t))
-
-
-def nerf_outputs(
-    nerf: NerfWeights,
-    points: Tensor,
-    directions: Tensor,
-    products: tuple[Tensor, Tensor],
-    latent: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Returns raw density [n] and colour [n, 3] of the NeRF branch.
-
-    Args:
-        nerf: The branch's weights.
-        points: Positions in scene units. [n, 3]
-        directions: Ray directions, not normalised. [n, 3]
-        products: Plane times line of every density level and of every appearance level.
-        latent: Appearance embedding, one for all or one for each. [latent_dim] or [n, latent_dim]
-    """
-    device = points.device
-
-    def layer(values: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
-        return F.linear(values, weights[0].to(device), weights[1].to(device))
-
-    inputs = torch.cat([points, encode(points, nerf.point_pe), products[0]], dim=-1)
-    hidden = inputs
-    for number, weights in enumerate(nerf.point_layers):
-        hidden = torch.relu_(layer(hidden, weights))
-        if number == nerf.skip:
-            hidden = torch.cat([inputs, hidden], dim=-1)
-    raw = layer(hidden, nerf.density).squeeze(-1)
-    seen = [layer(hidden, nerf.feature), directions, encode(directions, nerf.view_pe), products[1]]
-    if latent is not None:
-        seen.append(latent.to(device).expand(len(points), -1))
-    hidden = torch.cat(seen, dim=-1)
-    for weights in nerf.view_layers:
-        hidden = torch.relu_(layer(hidden, weights))
-    return raw, torch.sigmoid(layer(hidden, nerf.color))

@@ -15,8 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .adam import update_planes
+from .decoder import Decoder
 from .lookup import DIRECTION_AXES, locate, texels
-from .reference import Decoder, draw_importance, nerf_outputs, render_weights
+from .nerf import nerf_outputs
+from .reference import draw_importance, render_weights
 from .tables import NerfWeights, OccupancyNodes
 from .train_tables import Gradients, PlaneUpdate, RayBatch, StepResult, TrainOptions, TrainTables
 

@@ -34,15 +34,40 @@ class Kind:
 class Table:
     """Accepts a mapping of names to values of one kind, which is held as pairs."""
 
-    of: Kind
+    of: Accepted
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Accepts a list of at most `most` values of one kind, which is held as a tuple."""
+
+    of: Accepted
+    most: int
 
 
 @dataclass(frozen=True)
 class Section:
-    """Accepts a mapping that becomes a dataclass; `accepted` says it of every field."""
+    """Accepts a mapping that becomes a dataclass; `accepted` says it of every key."""
 
-    of: type
-    accepted: Mapping[str, Kind | Table | Section]
+    of: Callable[..., Any]  # the dataclass, or what makes it of the values of the keys that are given
+    accepted: Mapping[str, Accepted]
+    required: frozenset[str] = frozenset()  # keys without which there is nothing
+    parts: Callable[[Any], Mapping[str, Any]] | None = None  # undoes `of`; None: a field for each key
+    complete: bool = False  # is written with what equals its default
+    short: Kind | None = None  # a value that may stand instead of the mapping, given to `of` as `short_key`
+    short_key: str = ""
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Accepts a mapping whose `key` says which section it is."""
+
+    key: str
+    sections: Mapping[str, Section]
+    name_of: Callable[[Any], str]  # the word of what a section made
+
+
+Accepted = Kind | Table | Listed | Section | Variants
 
 
 # Parsers

@@ -10,8 +10,8 @@ from ..core.errors import InputError
 from ..core.training.settings import TrainSettings
 from .kinds import BOUNDS, DIVISION, FLAG, RANGE, VECTOR, Kind, choice
 from .landmark_config import USED_OPTIONS, Line, Option, flag, read_lines, unknown_keys
-from .save import section_to_mapping
-from .schema import VERSION, ModelSpec, section_of
+from .schema import VERSION, ModelSpec
+from .sections import section_of, write
 from .training_sections import DATASET_KINDS, TRAIN, TRAIN_KINDS
 
 # LandMark's key -> field of TrainSettings. Where a config lacks the key, LandMark's default is the field's.
@@ -137,7 +137,7 @@ def read_training_config(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
         "name": lines["expname"].text if "expname" in lines else "",
         "model": _model(lines, own),
         "dataset": _dataset(path, lines, own),
-        "train": section_to_mapping(TRAIN, TrainSettings(**stated)),
+        "train": write(TRAIN, TrainSettings(**stated)),
     }
     return mapping, tuple(notices)
 
@@ -172,7 +172,8 @@ def _model(lines: Mapping[str, Line], own: Mapping[str, Any]) -> dict[str, Any]:
     stated = {option.setting: lines[key].value(option) for key, option in used.items()}
     if own.get("branch_parallel"):
         stated["plane_division"] = own["plane_division"]
-    return section_to_mapping(section_of(ModelSpec), ModelSpec(**stated))
+    model: dict[str, Any] = write(section_of(ModelSpec), ModelSpec(**stated))
+    return model
 
 
 def _dataset(path: Path, lines: Mapping[str, Line], own: Mapping[str, Any]) -> dict[str, Any]:

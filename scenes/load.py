@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from stat import S_ISDIR
 from typing import Any
 
 import numpy as np
 
+from ..core.appearance import Appearance
 from ..core.camera import Camera, look_at
 from ..core.checkpoint import Opened, find_checkpoint, open_checkpoint
+from ..core.edits.compile import SourceScene
+from ..core.edits.layers import Restyle, Stack
 from ..core.errors import InputError
 from ..core.gridnerf import GridNeRF
-from ..core.render import check_code
 from ..core.settings import ModelSettings
 from .kinds import Vector
 from .landmark_config import LandmarkConfig, looks_like_config, read_landmark_config
 from .overrides import overridden
+from .paths import SCENE_ENDINGS, absolute, located
 from .schema import VERSION, SceneSpec, scene_from_mapping
 from .shipped import demo_scene_path as demo_scene_path
 from .yaml_file import read_yaml
 
-SCENE_ENDINGS = (".yaml", ".yml")
 HOME_PITCH = math.radians(40)  # downwards, of a view that no file states
 HOME_FILL = 0.85  # share of the distance at which the whole bounding box is just in view
 
@@ -36,12 +38,18 @@ class Scene:
     spec: SceneSpec
     opened: Opened
     path: Path  # as the user named it
+    source: Path  # the scene file or checkpoint that it stands for
     notices: tuple[str, ...]  # what was assumed because no file states it
 
     @property
     def model(self) -> GridNeRF:
         """The field."""
         return self.opened.model
+
+    @property
+    def edits(self) -> Stack:
+        """The layers of the scene file, with absolute paths."""
+        return absolute(self.spec, self.source).edits
 
     @property
     def name(self) -> str:
@@ -88,11 +96,24 @@ def open_scene(path: Path, overrides: Sequence[str] = ()) -> Scene:
     checkpoint = _checkpoint(spec, source, _where(source, overrides, "model.checkpoint"))
     config = _config(spec, source, checkpoint, _where(source, overrides, "model.config"))
     opened = open_checkpoint(checkpoint, spec.model.settings, config.settings if config else ModelSettings())
-    _check_codes(opened.model, spec, source, overrides)
+    _check_appearances(opened.model, spec, source, overrides)
     notices = (*opened.notices, *(config.notices if config else ()))
     if config and spec.model.config is None:
         notices = (f"Settings are taken from {config.path.name}, which lies beside the checkpoint.", *notices)
-    return Scene(spec, opened, Path(path), notices)
+        is_beside = config.path.parent == source.parent
+        named = Path(config.path.name) if is_beside else config.path.absolute()
+        spec = replace(spec, model=replace(spec.model, config=named))
+    return Scene(spec, opened, Path(path), source, notices)
+
+
+def open_source(path: Path) -> SourceScene:
+    """Opens another scene or checkpoint that buildings are taken from; its own edits do not count.
+
+    Raises:
+        InputError: Something in the files cannot be used.
+    """
+    scene = open_scene(path)
+    return SourceScene(scene.model, scene.spec.appearance.start, scene.spec.frame.metres_per_unit)
 
 
 def checkpoint_of(path: Path) -> Path:
@@ -133,7 +154,12 @@ def _bare_scene(checkpoint: Path) -> dict[str, Any]:
 
 def _where(source: Path, overrides: Sequence[str], key: str) -> str:
     """Returns who said the value of a key, for error messages."""
-    return "--set" if any(text.partition("=")[0].strip() == key for text in overrides) else str(source)
+    stated = [text.partition("=")[0].strip() for text in overrides]
+    return (
+        "--set"
+        if any(key == path or key.startswith((f"{path}.", f"{path}[")) for path in stated)
+        else str(source)
+    )
 
 
 def _checkpoint(spec: SceneSpec, source: Path, where: str) -> Path:
@@ -148,11 +174,6 @@ def _checkpoint(spec: SceneSpec, source: Path, where: str) -> Path:
     if not checkpoint.is_file():
         raise InputError(f"{where}: model.checkpoint must be an existing file, got {checkpoint}")
     return checkpoint
-
-
-def located(source: Path, named: Path) -> Path:
-    """Returns a path that is relative to the scene file; ~/ is the home folder."""
-    return named.expanduser() if named.parts[:1] == ("~",) else source.parent / named
 
 
 def _config(spec: SceneSpec, source: Path, checkpoint: Path, where: str) -> LandmarkConfig | None:
@@ -171,14 +192,21 @@ def _config(spec: SceneSpec, source: Path, checkpoint: Path, where: str) -> Land
     return read_landmark_config(configs[0]) if len(configs) == 1 else None
 
 
-def _check_codes(model: GridNeRF, spec: SceneSpec, source: Path, overrides: Sequence[str]) -> None:
-    """Raises InputError unless every appearance code is a row of the model's table."""
-    for key, code in (
-        ("code", spec.appearance.code),
-        *((f"styles.{n}", c) for n, c in spec.appearance.styles),
-    ):
-        key = f"appearance.{key}"
-        check_code(model, code, f"{_where(source, overrides, key)}: {key}")
+def _check_appearances(model: GridNeRF, spec: SceneSpec, source: Path, overrides: Sequence[str]) -> None:
+    """Raises InputError unless the model has what every appearance asks for."""
+    stated = {f"appearance.styles.{name}": style for name, style in spec.appearance.styles}
+    for key, appearance in {_start_key(spec.appearance.start): spec.appearance.start, **stated}.items():
+        appearance.embedding(model.embedding, f"{_where(source, overrides, key)}: {key}")
+    for number, layer in enumerate(spec.edits):
+        if isinstance(layer, Restyle):
+            key = f"edits[{number}].appearance"
+            layer.appearance.embedding(model.embedding, f"{_where(source, overrides, key)}: {key}")
+
+
+def _start_key(start: Appearance) -> str:
+    """Returns the key that says how a scene starts."""
+    kind = "latent" if start.latent else "mix" if start.code is None else "code"
+    return f"appearance.{kind}"
 
 
 def _oblique_eye(aabb: np.ndarray, aspect: float, fov_y: float, far: float) -> np.ndarray:

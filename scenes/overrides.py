@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..core.errors import InputError
-from .schema import show
+from .sections import show
 from .yaml_file import parse_yaml
 
 

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ..core.errors import InputError
 from ..core.whole_file import write_whole
-from .kinds import Section, Table
-from .schema import SceneSpec, section_of
-from .training_sections import DATASET, TRAIN
-from .yaml_file import FLOAT_PATTERN, FLOAT_STARTS, FLOAT_TAG
+from .schema import SceneSpec, scene_from_mapping, scene_to_mapping
+from .yaml_file import FLOAT_PATTERN, FLOAT_STARTS, FLOAT_TAG, MAX_VALUES, count_values
+
+_Base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(_Base):  # type: ignore[misc]
     """Quotes whatever our reader would take for a number, and writes no aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
-def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+def _text(dumper: _Dumper, text: str) -> Any:
     """Writes text; what has characters that nobody sees goes into double quotes, where they are escaped."""
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
 
@@ -40,40 +39,23 @@ def save_scene(path: Path, spec: SceneSpec) -> None:
     Raises:
         InputError: The file cannot be written.
     """
-    text = yaml.dump(
-        scene_to_mapping(spec),
-        Dumper=_Dumper,
-        sort_keys=False,
-        default_flow_style=None,
-        allow_unicode=True,
-        width=100,
+    text = scene_text(spec, str(path)).encode()
+    write_whole({path: lambda file: file.write(text)})
+
+
+def scene_text(spec: SceneSpec, where: str) -> str:
+    """Returns a scene file; `where` starts every error message.
+
+    Raises:
+        InputError: The scene holds something that could not be read back.
+    """
+    mapping = scene_to_mapping(spec)
+    scene_from_mapping(mapping, where)
+    if (n_values := count_values(mapping)) > MAX_VALUES:
+        raise InputError(
+            f"{where}: must hold at most {MAX_VALUES} values, got {n_values}; simplify the outlines of edits"
+        )
+    text: str = yaml.dump(
+        mapping, Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=100
     )
-    write_whole({path: lambda file: file.write(text.encode())})
-
-
-def scene_to_mapping(spec: SceneSpec) -> dict[str, Any]:
-    """Returns the mapping that `scene_from_mapping` reads back as `spec`."""
-    return section_to_mapping(section_of(SceneSpec), spec)
-
-
-def section_to_mapping(section: Section, made: Any) -> dict[str, Any]:
-    """Returns the mapping that a section reads back as the dataclass `made`."""
-    mapping: dict[str, Any] = {}
-    for its in fields(section.of):
-        kind, value = section.accepted[its.name], getattr(made, its.name)
-        if value is None:
-            continue
-        if isinstance(kind, Section):
-            if inner := section_to_mapping(kind, value):
-                mapping[its.name] = inner
-        elif section in (DATASET, TRAIN) or its.default is MISSING or value != its.default:
-            mapping[its.name] = dict(value) if isinstance(kind, Table) else _plain(value)
-    return mapping
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, Enum):
-        return value.value
-    return value.as_posix() if isinstance(value, Path) else value
+    return text

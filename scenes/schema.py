@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
-from difflib import get_close_matches
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 from ..core.camera import Matrix
-from ..core.errors import InputError
+from ..core.edits.layers import Stack
+from ..core.measure import Measurement
 from ..core.settings import ModelSettings, Precision, Sampling
 from ..core.training.settings import TrainSettings
 from .datasets.dataset import DatasetOptions
+from .edit_sections import EDITS, MEASUREMENTS, SCENE_APPEARANCE, AppearanceSpec, numbered
 from .kinds import (
     ANGLE,
-    CODE,
     COLOR,
     DIVISION,
     EPSG,
@@ -29,16 +28,14 @@ from .kinds import (
     THRESHOLD,
     VECTOR,
     Kind,
-    Section,
-    Table,
     Vector,
     member_of,
     whole,
 )
+from .sections import read, section_of, write
 from .training_sections import DATASET, TRAIN
 
 VERSION = 1
-MAX_NAMED = 16  # keys that one error message lists
 
 _VERSION = Kind(f"{VERSION}, the version that this program reads", whole(VERSION, VERSION))
 
@@ -64,14 +61,6 @@ class ModelSpec:
     def settings(self) -> ModelSettings:
         """The part that the checkpoint reader asks for."""
         return ModelSettings(**{f.name: getattr(self, f.name) for f in fields(ModelSettings)})
-
-
-@dataclass(frozen=True)
-class AppearanceSpec:
-    """How the scene is lit."""
-
-    code: Annotated[int, CODE] = 0  # row of the appearance table
-    styles: Annotated[tuple[tuple[str, int], ...], Table(CODE)] = ()  # named rows: name, code
 
 
 @dataclass(frozen=True)
@@ -109,12 +98,14 @@ class SceneSpec:
     version: Annotated[int, _VERSION]  # of this format
     name: Annotated[str, TEXT] = ""  # title; "": the file's name
     model: ModelSpec = field(default_factory=ModelSpec)
-    appearance: AppearanceSpec = field(default_factory=AppearanceSpec)
+    appearance: Annotated[AppearanceSpec, SCENE_APPEARANCE] = field(default_factory=AppearanceSpec)
     frame: FrameSpec = field(default_factory=FrameSpec)
     camera: CameraSpec = field(default_factory=CameraSpec)
     background: Annotated[Vector | None, COLOR] = None  # sRGB; None: see white_background
     dataset: Annotated[DatasetOptions | None, DATASET] = None  # photographs; paths as of model
     train: Annotated[TrainSettings | None, TRAIN] = None  # how a field is trained on them
+    edits: Annotated[Stack, EDITS] = ()  # layers, the last one on top; paths as of model
+    measurements: Annotated[tuple[Measurement, ...], MEASUREMENTS] = ()  # annotations
 
 
 def scene_from_mapping(data: Any, where: str) -> SceneSpec:
@@ -123,85 +114,11 @@ def scene_from_mapping(data: Any, where: str) -> SceneSpec:
     Raises:
         InputError: A key is unknown or missing, or has a value that its field does not accept.
     """
-    spec: SceneSpec = _build(section_of(SceneSpec), data, where, "")
-    return spec
+    spec: SceneSpec = read(section_of(SceneSpec), data, where)
+    return replace(spec, edits=numbered(spec.edits))
 
 
-def section_of(part: type) -> Section:
-    """Returns what the fields of one of the dataclasses above accept."""
-    accepted = {}
-    for name, hint in get_type_hints(part, include_extras=True).items():
-        accepted[name] = hint.__metadata__[0] if hasattr(hint, "__metadata__") else section_of(hint)
-    return Section(part, accepted)
-
-
-def _build(section: Section, data: Any, where: str, prefix: str) -> Any:
-    """Makes the dataclass of a section from a mapping; `prefix` is its key path and a dot."""
-    _check_mapping(data, where, prefix.rstrip("."))
-    for key in data:
-        if key not in section.accepted:
-            raise InputError(f"{where}: {unknown_key(prefix, key, section.accepted)}")
-    values = {}
-    for its in fields(section.of):
-        kind, value, path = section.accepted[its.name], data.get(its.name), f"{prefix}{its.name}"
-        if value is None:
-            if its.default is MISSING and its.default_factory is MISSING:
-                expected = kind.expected if isinstance(kind, Kind) else "a mapping of keys to values"
-                raise InputError(f"{where}: {path} must be {expected}, got nothing")
-        elif isinstance(kind, Kind):
-            values[its.name] = _parse(kind, value, f"{where}: {path}")
-        elif isinstance(kind, Table):
-            values[its.name] = _pairs(kind.of, value, where, path)
-        else:
-            values[its.name] = _build(kind, value, where, f"{path}.")
-    made = section.of(**values)
-    if problem := getattr(made, "problem", None):
-        raise InputError(f"{where}: {prefix.rstrip('.')} {problem}")
-    return made
-
-
-def _pairs(kind: Kind, data: Any, where: str, path: str) -> tuple[tuple[str, Any], ...]:
-    _check_mapping(data, where, path)
-    for name in data:
-        if not isinstance(name, str):
-            raise InputError(f"{where}: {path} must have text as keys, got {show(name)}; put it in quotes")
-    return tuple((name, _parse(kind, value, f"{where}: {path}.{name}")) for name, value in data.items())
-
-
-def _check_mapping(data: Any, where: str, path: str) -> None:
-    if not isinstance(data, Mapping):
-        raise InputError(
-            f"{where}: {path or 'the file'} must be a mapping of keys to values, got {show(data)}"
-        )
-
-
-def _parse(kind: Kind, value: Any, where: str) -> Any:
-    try:
-        return kind.parse(value)
-    except (ValueError, TypeError, OverflowError):
-        raise InputError(f"{where} must be {kind.expected}, got {show(value)}") from None
-
-
-def unknown_key(prefix: str, key: Any, known: Mapping[str, Any]) -> str:
-    """Says that a key is unknown, and names the nearest known one."""
-    near = get_close_matches(str(key), known, n=1, cutoff=0.5 if len(known) <= MAX_NAMED else 0.0)
-    advice = f"did you mean {prefix}{near[0]}?" if near else f"known are {', '.join(known)}"
-    return f"unknown key {prefix}{_clip(str(key))}; {advice}"
-
-
-def show(value: Any) -> str:
-    """Writes a value for an error message, in few characters."""
-    if isinstance(value, Mapping):
-        return "a mapping"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value is None:
-        return "nothing"
-    try:
-        return _clip(repr(value))
-    except ValueError:  # Python writes no whole number of more than 4300 digits
-        return "a huge number"
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."
+def scene_to_mapping(spec: SceneSpec) -> dict[str, Any]:
+    """Returns the mapping that `scene_from_mapping` reads back as `spec`."""
+    mapping: dict[str, Any] = write(section_of(SceneSpec), spec)
+    return mapping

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.appearance import Appearance
 from ..core.camera import Camera, as_matrix
 from ..core.errors import InputError
 from .datasets.dataset import Dataset, DatasetOptions
+from .edit_sections import AppearanceSpec
 from .load import HOME_PITCH
-from .save import scene_to_mapping
-from .schema import AppearanceSpec, CameraSpec, FrameSpec, SceneSpec, scene_from_mapping
+from .paths import relocated
+from .schema import CameraSpec, FrameSpec, SceneSpec, scene_from_mapping, scene_to_mapping
 from .training_spec import TrainingSpec
 
 HOME_TOLERANCE = math.radians(45)  # by which a photograph's pitch may miss the home view's to stand in for it
@@ -40,6 +42,7 @@ def trained_scene(spec: TrainingSpec, data: Dataset, folder: Path, checkpoint: P
         camera=_camera(spec.scene.camera, data),
         dataset=_portable(spec.dataset, folder),
         train=spec.train,
+        edits=relocated(spec.scene, spec.source, folder / checkpoint.name).edits,
     )
     _check_appearance(scene)
     return scene_from_mapping(scene_to_mapping(scene), str(spec.source))
@@ -64,7 +67,9 @@ def _appearance(spec: TrainingSpec, data: Dataset) -> AppearanceSpec:
     if stated.styles or not spec.train.appearance_codes:
         return stated
     used = set(data.train.codes.tolist())
-    return replace(stated, styles=tuple((name, code) for name, code in data.styles if code in used))
+    return replace(
+        stated, styles=tuple((name, Appearance.of(code)) for name, code in data.styles if code in used)
+    )
 
 
 def _camera(stated: CameraSpec, data: Dataset) -> CameraSpec:
@@ -94,6 +99,7 @@ def _portable(options: DatasetOptions, folder: Path) -> DatasetOptions:
 
 
 def _check_appearance(scene: SceneSpec) -> None:
-    codes = dict(scene.appearance.styles) | {"": scene.appearance.code}
-    if any(codes.values()) and scene.train is not None and not scene.train.appearance_codes:
+    appearances = (scene.appearance.start, *(style for _, style in scene.appearance.styles))
+    has_codes = any(appearance.code != 0 for appearance in appearances)
+    if has_codes and scene.train is not None and not scene.train.appearance_codes:
         raise InputError("train.appearance_codes must be true for a scene with appearance codes, got false")

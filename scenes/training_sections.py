@@ -24,7 +24,6 @@ from .kinds import (
     TEXT,
     THRESHOLD,
     Kind,
-    Section,
     between,
     choice,
     list_of,
@@ -32,6 +31,7 @@ from .kinds import (
     whole_number,
     within,
 )
+from .sections import dataclass_section
 
 MAX_ITERATIONS = 10**9
 MAX_LISTED = 1000  # entries of a list
@@ -144,5 +144,5 @@ def _kinds(of: type, stated: Mapping[str, Kind]) -> dict[str, Kind]:
 
 DATASET_KINDS = _kinds(DatasetOptions, _DATASET)
 TRAIN_KINDS = _kinds(TrainSettings, _TRAIN)
-DATASET = Section(DatasetOptions, DATASET_KINDS)
-TRAIN = Section(TrainSettings, TRAIN_KINDS)
+DATASET = dataclass_section(DatasetOptions, DATASET_KINDS, complete=True)
+TRAIN = dataclass_section(TrainSettings, TRAIN_KINDS, complete=True)

@@ -16,10 +16,10 @@ from ..core.training.state import STATE_NAME
 from .datasets.dataset import DatasetOptions
 from .landmark_config import looks_like_config
 from .landmark_training import read_training_config
-from .load import SCENE_ENDINGS, located
 from .overrides import overridden
-from .save import section_to_mapping
+from .paths import SCENE_ENDINGS, located
 from .schema import VERSION, SceneSpec, scene_from_mapping
+from .sections import write
 from .training_sections import TRAIN
 from .yaml_file import read_yaml
 
@@ -131,7 +131,7 @@ def _with_defaults(data: Any) -> Any:
     stated = data.get("train") or {} if isinstance(data, dict) else None
     if not isinstance(stated, dict):
         return data  # the schema says what is wrong
-    return {**data, "train": {**section_to_mapping(TRAIN, QUICK), **stated}}
+    return {**data, "train": {**write(TRAIN, QUICK), **stated}}
 
 
 def _absolute(source: Path, named: Path) -> Path:

@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 import yaml
 
 from ..core.errors import InputError
-from .text_file import read_text
+from .text_file import MIB, read_text
 
 MAX_DEPTH = 32
+MAX_VALUES = 400_000  # numbers, texts, lists and mappings of one file; some hundred MiB while it is read
+MAX_BYTES = 16 * MIB
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -51,7 +53,7 @@ def read_yaml(path: Path) -> Any:
     Raises:
         InputError: The file is unreadable, too large, not YAML, or uses tags, anchors or repeated keys.
     """
-    return parse_yaml(read_text(path, "scene file"), str(path))
+    return parse_yaml(read_text(path, "scene file", MAX_BYTES), str(path))
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -73,8 +75,9 @@ def parse_yaml(text: str, where: str) -> Any:
 
 def _check_events(text: str, where: str) -> None:
     """Refuses what could run code or grow without bound, before anything is built."""
-    depth = 0
+    depth = n_values = 0
     for event in yaml.parse(text, Loader=_Base):
+        n_values += isinstance(event, yaml.NodeEvent)
         tag = getattr(event, "tag", None)
         problem = None
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
@@ -84,6 +87,15 @@ def _check_events(text: str, where: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             problem = f"must be nested at most {MAX_DEPTH} levels deep"
+        if n_values > MAX_VALUES:
+            problem = f"must hold at most {MAX_VALUES} values"
         if problem:
             line = f", line {event.start_mark.line + 1}" if event.start_mark else ""
             raise InputError(f"{where}{line}: {problem}")
+
+
+def count_values(data: Any) -> int:
+    """Returns how many values there are in what YAML knows, counted as the limit of a file is."""
+    if isinstance(data, dict):
+        return 1 + len(data) + sum(map(count_values, data.values()))
+    return 1 + sum(map(count_values, data)) if isinstance(data, list) else 1

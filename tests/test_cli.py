@@ -22,7 +22,7 @@ from landmark_viewer.core.camera import Camera, look_at
 from landmark_viewer.core.render import Backend, Frame, Renderer, RenderSettings
 from landmark_viewer.cuda.tables import FrameBuffers, Quality
 from landmark_viewer.scenes.load import demo_scene_path, open_scene
-from landmark_viewer.viewer import cli
+from landmark_viewer.viewer import cli, render_command
 
 from .synthetic import write
 
@@ -222,7 +222,7 @@ def test_the_precision_of_the_scene_holds_unless_the_command_line_says_otherwise
 ):
     seen: list[str] = []
     monkeypatch.setattr(Renderer, "__init__", lambda self, model, precision: seen.append(precision.value))
-    monkeypatch.setattr(cli, "_render_shots", lambda *_: 0)
+    monkeypatch.setattr(render_command, "_render_shots", lambda *_: 0)
     common = (checkpoint, "-o", tmp_path / "out.png")
     render(*common)
     render(*common, "--set", "model.precision=half")
@@ -278,7 +278,7 @@ def test_an_interrupted_render_ends_with_130_and_keeps_only_complete_files(check
 
 
 def test_a_picture_too_large_for_the_memory_is_not_tried(checkpoint, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "available_memory", lambda: 2**30)
+    monkeypatch.setattr(render_command, "available_memory", lambda: 2**30)
     arguments = ["render", str(checkpoint), "-o", str(tmp_path / "out.png"), "--size", "16000x16000"]
     assert cli.main(arguments) == 1
     assert capsys.readouterr().err == (

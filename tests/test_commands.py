@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from landmark_viewer.core.appearance import Appearance
+from landmark_viewer.core.appearance import Appearance, Grade
+from landmark_viewer.core.edits.layers import Copy, Hide, Placement, Prism
+from landmark_viewer.core.edits.region import Region
+from landmark_viewer.core.measure import MeasureKind, Measurement
 from landmark_viewer.cuda.tables import Quality
 from landmark_viewer.viewer import commands
 from landmark_viewer.viewer.commands import COMMANDS
@@ -17,14 +20,27 @@ from landmark_viewer.viewer.state import (
     MAX_FOV,
     MAX_RECENT,
     MIN_FOV,
+    Against,
+    CompareMode,
+    Handle,
+    JobStatus,
     Message,
     Mode,
     Navigation,
     Pose,
     RenderStatus,
+    Selection,
+    SelectMode,
+    Snapping,
     Theme,
+    Tool,
     ViewerState,
 )
+
+PRISM = Prism(Region.rectangle(-0.2, -0.2, 0.1, 0.1), 0.0, 0.3)
+SELECTED = Prism(Region.rectangle(0.1, 0.3, 0.5, 0.7), 0.0, 0.4)
+PLACEMENT = Placement((0.5, 0.5, 0.0))
+ELSEWHERE = Placement((0.6, -0.5, 0.0), heading=30.0, scale=1.5)
 
 
 @pytest.fixture
@@ -33,6 +49,11 @@ def state(scene_facts) -> ViewerState:
         scene_facts,
         pose=Pose((1.0, 2.0, 3.0), yaw=0.5, pitch=-0.4, distance=2.0),
         appearance=Appearance.of(1),
+        styles=scene_facts.styles,
+        edits=(Hide(1, "Hide", prism=PRISM), Copy(2, "Copy", prism=PRISM, placements=(PLACEMENT,))),
+        last_uid=2,
+        layer=2,
+        selection=Selection(SELECTED, "building"),
     )
 
 
@@ -56,6 +77,58 @@ def examples(scene_facts) -> dict[type, commands.Command]:
         commands.SetResolution(0.5),
         commands.SetBackground((1.0, 1.0, 1.0)),
         commands.SetCode(2),
+        commands.SetAppearance(Appearance.mixed({0: 1.0, 2: 3.0})),
+        commands.BlendAppearances(Appearance.of(0), Appearance.of(3), 0.25),
+        commands.SetGrade(Grade(exposure=0.5)),
+        commands.SetStyle("dawn", Appearance.of(2)),
+        commands.RemoveStyle("dusk"),
+        commands.RenameStyle("dusk", "night"),
+        commands.AddLayer(Hide(prism=PRISM)),
+        commands.RemoveLayer(1),
+        commands.SetLayer(1, Hide(name="Shed", prism=PRISM)),
+        commands.ToggleLayer(1),
+        commands.LockLayer(1),
+        commands.MoveLayer(1, 1),
+        commands.SelectLayer(1),
+        commands.DuplicateLayer(1),
+        commands.ToggleEdits(),
+        commands.UnhideAll(),
+        commands.RemoveSelection(),
+        commands.HideSelection(),
+        commands.IsolateSelection(),
+        commands.CropToSelection(),
+        commands.CopySelection(ELSEWHERE),
+        commands.MoveSelection(ELSEWHERE),
+        commands.RestyleSelection(Appearance.of(2)),
+        commands.AddPlacement(2, ELSEWHERE),
+        commands.SetPlacement(2, 0, ELSEWHERE),
+        commands.RemovePlacement(2, 0),
+        commands.SelectPlacement(2, 0),
+        commands.ReplaceBlockWith(1, Path("sub1_add.th")),
+        commands.SetSelection(Selection(PRISM), SelectMode.ADD),
+        commands.ClearSelection(),
+        commands.InvertSelection(),
+        commands.GrowSelection(0.01),
+        commands.SetSelectionHeights(0.0, 0.2),
+        commands.SelectBlockArea(3),
+        commands.SetJob(JobStatus("Fitting the appearance", 0.5)),
+        commands.SetDirty(True),
+        commands.SceneSaved(Path("elsewhere.yaml")),
+        commands.RestoreWork(Appearance.of(2), (("dawn", Appearance.of(1)),), (Hide(5, prism=PRISM),), ()),
+        commands.SetTool(Tool.POLYGON),
+        commands.SetHandle(Handle.ROTATE),
+        commands.SetSnapping(Snapping(False, 0.05)),
+        commands.SetDraft(((0.0, 0.0, 0.1), (0.5, 0.0, 0.1))),
+        commands.SetCompareMode(CompareMode.WIPE),
+        commands.CompareWith(Against.CHECKPOINT),
+        commands.CompareWithAppearance(Appearance.of(2)),
+        commands.CompareWithCheckpoint(Path("other.th")),
+        commands.SetWipe(0.25),
+        commands.SetGain(8.0),
+        commands.AddMeasurement(Measurement(MeasureKind.DISTANCE, ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0)))),
+        commands.RemoveMeasurement(0),
+        commands.RenameMeasurement(0, "Width of the street"),
+        commands.ClearMeasurements(),
         commands.ToggleBlockBorders(),
         commands.SelectBlock(1),
         commands.ToggleInterface(),
@@ -159,7 +232,8 @@ def test_an_appearance_code_outside_of_the_table_is_answered_with_a_message(stat
 
 
 def test_a_scene_without_a_table_has_no_codes_to_choose(state):
-    plain = dataclasses.replace(state, scene=dataclasses.replace(state.scene, n_codes=0), code=0)
+    scene = dataclasses.replace(state.scene, n_codes=0)
+    plain = dataclasses.replace(state, scene=scene, appearance=Appearance.of(0))
     after = commands.SetCode(0).apply(plain)
     assert after.appearance == Appearance.of(0)
     assert after.message.severity == "info"

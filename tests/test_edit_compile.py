@@ -245,9 +245,9 @@ def test_removals_below_do_not_depend_on_those_above(monkeypatch):
         seen.append(others)
         from landmark_viewer.core.edits.raster import footprint_of
 
-        return EditOp(EditKind.CLEAR, footprint_of(region, 0.1))
+        return (EditOp(EditKind.CLEAR, footprint_of(region, 0.1)),)
 
-    monkeypatch.setattr("landmark_viewer.core.edits.compile.make_patch", patch)
+    monkeypatch.setattr("landmark_viewer.core.edits.compile.make_patches", patch)
     first, second = Remove(prism=HOUSE, uid=1), Remove(prism=ROUND, uid=2)
     made.compile((first,))
     made.compile((first, second))

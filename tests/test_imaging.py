@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from landmark_viewer.core.edits.layers import Copy, Hide, Placement, Prism, Remove
+from landmark_viewer.core.edits.region import Region
 from landmark_viewer.core.output import to_bytes
 from landmark_viewer.cuda.tables import FrameBuffers
+from landmark_viewer.viewer.edit_map import owners
 from landmark_viewer.viewer.imaging import EMPTY, BlockGrid, block_color, depth_legend, depth_range, to_image
 from landmark_viewer.viewer.state import Mode, Pose
 
@@ -39,7 +42,7 @@ def test_every_mode_survives_a_picture_without_surface_and_with_bad_numbers(mode
     buffers.median_depth.zero_()
     buffers.rgb[0, 0] = torch.tensor([float("nan"), float("inf"), -1.0])
     image = to_image(mode, buffers, CAMERA, GRID)
-    if mode in (Mode.DEPTH, Mode.NORMALS, Mode.BLOCKS):
+    if mode in (Mode.DEPTH, Mode.NORMALS, Mode.BLOCKS, Mode.EDITS):
         assert (image[..., :3] == EMPTY).all()
 
 
@@ -107,6 +110,25 @@ def test_the_blocks_mode_keeps_the_shading(buffers):
     buffers.rgb[:, :20] = 1.0
     image = to_image(Mode.BLOCKS, buffers, CAMERA, BlockGrid((-9.0, -9.0), (9.0, 9.0)))
     assert image[10, 15, :3].sum() > image[10, 25, :3].sum() > 0
+
+
+def test_the_edits_mode_colours_what_the_uppermost_layer_changed(buffers):
+    buffers.rgb.fill_(1.0)
+    square = Prism(Region.rectangle(-0.2, -0.2, 0.2, 0.2), 0.1, 0.5)
+    corner = Prism(Region.rectangle(0.0, 0.0, 0.2, 0.2))
+    layers = (Remove(prism=square), Hide(prism=corner), Hide(prism=Prism(square.region), enabled=False))
+    image = to_image(Mode.EDITS, buffers, CAMERA, layers=layers)
+    found = {tuple(color) for color in image[..., :3].reshape(-1, 3)}
+    assert found == {EMPTY, (150, 150, 150), block_color(0), block_color(1)}
+    column, row, _ = CAMERA.project(np.array([0.1, 0.1, 0.0]))
+    assert tuple(image[round(row), round(column), :3]) == block_color(1)
+
+
+def test_a_copy_is_shown_where_it_stands_and_the_ground_below_it_is_not():
+    house = Prism(Region.rectangle(-0.1, -0.1, 0.1, 0.1), 0.0, 0.2)
+    layers = (Copy(prism=house, placements=(Placement((1.0, 0.0, 0.5)),)),)
+    x, z = np.array([1.0, 1.0, 0.0]), np.array([0.6, 0.3, 0.1])
+    assert owners(layers, x, np.zeros(3), z).tolist() == [0, -1, -1]
 
 
 def test_positions_outside_of_all_blocks_have_none():

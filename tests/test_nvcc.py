@@ -26,16 +26,17 @@ def test_kernel_compiles_for_every_architecture_without_spills(tmp_path: Path) -
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    compiled = re.findall(r"Compiling entry function 'lv_render' for 'sm_(\d+)'", run.stderr)
+    compiled = re.findall(r"Compiling entry function '(\w+)' for 'sm_(\d+)'", run.stderr)
     spilled = re.findall(r"(\d+) bytes spill stores", run.stderr)
-    assert [int(n) for n in compiled] == list(ARCHITECTURES)
-    assert [int(n) for n in spilled] == [0] * len(ARCHITECTURES)
+    assert sorted((name, int(n)) for name, n in compiled) == [
+        (name, n) for name in ("lv_render", "lv_render_edited") for n in ARCHITECTURES
+    ]
+    assert [int(n) for n in spilled] == [0] * len(compiled)
     assert (tmp_path / "render.fatbin").stat().st_size > 10_000
 
 
 PROBE = """
-#include "occupancy.h"
-#include "field.h"
+#include "edits.h"
 #include "compositing.h"
 __global__ void probe(LvField field, LvView view, LvOptions options, Ray ray, float* out) {
   float d[3], o[3], c[3];
@@ -49,6 +50,9 @@ __global__ void probe(LvField field, LvView view, LvOptions options, Ray ray, fl
   out[2] = to_block(field, c);
   for (int i = 0; i < 3; i++) out[3 + i] = c[i];
   out[6] = sample_length(options, t, out[7]);
+  Owner owner = owner_at(*options.edits, d);
+  out[8] = edit_counts(field, options, owner);
+  turn_direction(options.edits->ops[owner.op], owner.q, out + 20);
 }
 """
 

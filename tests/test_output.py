@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +19,8 @@ from PIL import Image
 from landmark_viewer.core import output
 from landmark_viewer.core.appearance import Appearance
 from landmark_viewer.core.camera import Camera, look_at
+from landmark_viewer.core.edits.layers import Hide, Layer, Prism, Remove, ReplaceBlock
+from landmark_viewer.core.edits.region import Region
 from landmark_viewer.core.errors import InputError
 from landmark_viewer.core.output import Provenance, check_output, to_bytes, write_frame
 from landmark_viewer.core.render import Frame
@@ -117,9 +120,33 @@ def test_every_format_says_how_it_was_made(tmp_path, provenance):
         assert meta["checkpoint"] == [
             {"file": "city.th", "sha256": hashlib.sha256(b"planes and lines").hexdigest()}
         ]
-        assert meta["appearance_code"] == 4
+        assert meta["appearance"] == json.loads(json.dumps(asdict(provenance.appearance)))
+        assert meta["appearance"]["mix"] == [[4, 1.0]]
+        assert meta["edits"]["layers"] == []
         assert meta["quality"] == "exact"
         assert meta["program"].startswith("landmark-viewer ")
+
+
+def test_the_edits_are_told_apart_by_all_that_they_say_and_not_by_where_files_lie(tmp_path):
+    def record(*layers: Layer) -> dict:
+        return output.metadata(make_frame(), Provenance(edits=layers))["edits"]
+
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "sub3_add.th").write_bytes(b"planes")
+    tower = Prism(Region.rectangle(0, 0, 1, 1))
+    block = ReplaceBlock(4, "Fair", block=3, checkpoint=tmp_path / "a" / "sub3_add.th")
+    first = record(Remove(7, "Tower", prism=tower), Hide(1, enabled=False), block)
+    digest = hashlib.sha256(b"planes").hexdigest()
+    assert first["layers"] == [
+        {"kind": "remove", "name": "Tower", "files": []},
+        {"kind": "replace-block", "name": "Fair", "files": [{"file": "sub3_add.th", "sha256": digest}]},
+    ]
+    moved = replace(block, uid=5, checkpoint=tmp_path / "b" / "sub3_add.th")
+    assert record(Remove(1, "Tower", prism=tower), moved) == first
+    for other in (replace(tower, high=2.0), Prism(Region.rectangle(0, 0, 1, 1.5))):
+        assert record(Remove(7, "Tower", prism=other), block)["sha256"] != first["sha256"]
+    assert record(block, Remove(7, "Tower", prism=tower))["sha256"] != first["sha256"]
 
 
 def test_a_checkpoint_that_changes_gets_a_new_digest(tmp_path, provenance):

@@ -1,12 +1,11 @@
-import math
-
 import numpy as np
 import pytest
 
 pytest.importorskip("dearpygui.dearpygui", exc_type=ImportError)
 
 from landmark_viewer.cuda.tables import Quality
-from landmark_viewer.viewer.overlay import badge_parts, visible_part
+from landmark_viewer.viewer.overlay import badge_parts, pixel_of, prism_edges, visible_parts
+from landmark_viewer.viewer.overlay_edit import dashed
 from landmark_viewer.viewer.state import Pose, RenderStatus
 
 CAMERA = Pose((0.0, 0.0, 0.0), fov_y=90.0).camera(200, 200)  # looks north
@@ -18,19 +17,52 @@ def words(status: RenderStatus) -> str:
     return " | ".join(text for text, _ in texts).encode("ascii", "ignore").decode().strip()
 
 
+def seen(near: float, *segments) -> list:
+    """Returns what is left of segments in the picture."""
+    return visible_parts(CAMERA, near, np.array(segments, float)).tolist()
+
+
 def test_a_segment_in_front_is_projected_whole():
-    points = visible_part(CAMERA, 0.01, np.array([-1.0, 2.0, 0.0]), np.array([1.0, 2.0, 0.0]))
-    assert points == [pytest.approx((50, 100)), pytest.approx((150, 100))]
+    parts = seen(0.01, [(-1, 2, 0), (1, 2, 0)])
+    np.testing.assert_allclose(parts, [[(50, 100), (150, 100)]])
 
 
-def test_a_segment_behind_is_not_drawn():
-    assert visible_part(CAMERA, 0.01, np.array([-1.0, -2.0, 0.0]), np.array([1.0, -2.0, 0.0])) == []
+def test_segments_behind_the_camera_and_beside_the_picture_are_not_drawn():
+    assert seen(0.01, [(-1, -2, 0), (1, -2, 0)], [(90, 1, 0), (99, 1, 0)]) == []
+    assert visible_parts(CAMERA, 0.01, np.zeros((0, 2, 3))).shape == (0, 2, 2)
 
 
 def test_a_segment_that_passes_the_camera_is_cut_in_front_of_it():
-    points = visible_part(CAMERA, 0.5, np.array([1.0, -2.0, 0.0]), np.array([1.0, 2.0, 0.0]))
-    assert points == [pytest.approx((300, 100)), pytest.approx((150, 100))]
-    assert all(math.isfinite(value) for point in points for value in point)
+    for ends in ([(1, -2, 0), (1, 2, 0)], [(1, 2, 0), (1, -2, 0)]):
+        parts = np.sort(np.array(seen(0.5, ends))[0, :, 0])
+        np.testing.assert_allclose(parts, (150, 300))
+
+
+def test_a_line_to_the_horizon_stays_within_a_picture_of_the_picture():
+    parts = np.array(seen(1e-6, [(0.5, 0.0, -0.1), (0.5, 1e6, -0.1)]))
+    assert parts.shape == (1, 2, 2)
+    assert (np.abs(parts - 100) <= 300 + 1e-6).all()
+
+
+def test_only_points_in_front_have_a_pixel():
+    assert pixel_of(CAMERA, 0.01, (0, 2, 1)) == pytest.approx((100, 50))
+    assert pixel_of(CAMERA, 0.01, (0, -2, 1)) is None
+
+
+def test_a_prism_has_the_edges_of_its_floor_its_roof_and_its_walls():
+    edges = prism_edges(np.array([(0, 0), (1, 0), (0, 1)]), 0.0, 2.0)
+    assert edges.shape == (9, 2, 3)
+    assert sorted(np.ptp(edges[:, :, 2], axis=1)) == [0] * 6 + [2] * 3
+    assert {tuple(end) for edge in edges[:3] for end in edge} == {(0, 0, 0), (1, 0, 0), (0, 1, 0)}
+
+
+def test_dashes_cover_the_same_line_with_gaps():
+    line = np.array([[(0.0, 0.0), (100.0, 0.0)]])
+    dashes = dashed(line, 1.0)
+    assert len(dashes) == 10
+    assert np.linalg.norm(dashes[:, 1] - dashes[:, 0], axis=1).sum() == pytest.approx(60)
+    assert dashed(line * 1e4, 1.0).tolist() == (line * 1e4).tolist()
+    assert dashed(line[:0], 1.0).shape == (0, 2, 2)
 
 
 def test_the_badge_says_what_a_moving_picture_is_worth():

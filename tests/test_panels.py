@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,16 +14,55 @@ pytest.importorskip("dearpygui.dearpygui", exc_type=ImportError)
 import dearpygui.dearpygui as dpg
 
 from landmark_viewer.core.appearance import Appearance
+from landmark_viewer.core.edits.layers import (
+    Copy,
+    Crop,
+    Hide,
+    Placement,
+    Prism,
+    Remove,
+    ReplaceBlock,
+    Restyle,
+)
+from landmark_viewer.core.edits.region import Region
+from landmark_viewer.viewer.comparison import CompareStatus
+from landmark_viewer.viewer.history import History
 from landmark_viewer.viewer.menu import MenuBar, Program
 from landmark_viewer.viewer.panels import PANELS, StatusBar
+from landmark_viewer.viewer.panels.insert import InsertForm, Source
+from landmark_viewer.viewer.panels.sizes import area_text, fact_of, size_text
 from landmark_viewer.viewer.panels.status import FIELDS, fields_that_fit
-from landmark_viewer.viewer.state import Mode, RenderStatus, Theme, ViewerState
+from landmark_viewer.viewer.state import JobStatus, Mode, Pose, RenderStatus, Selection, Theme, ViewerState
 from landmark_viewer.viewer.theme import DARK, LIGHT, TOKEN_NAMES, Look, icon
+from landmark_viewer.viewer.units import Units
 from landmark_viewer.viewer.widgets import Widgets
+
+PRISM = Prism(Region.rectangle(-0.2, -0.2, 0.1, 0.1), 0.0, 0.3)
+PLACEMENTS = Placement((0.5, 0.5, 0.0)), Placement((0.6, -0.5, 0.0), heading=30.0, scale=1.5)
+LAYERS = (
+    Remove(1, "Remove", prism=PRISM),
+    Copy(2, "Copy", prism=PRISM, placements=PLACEMENTS, source=Path("other.th")),
+    Restyle(3, "Restyle", enabled=False, prism=Prism(PRISM.region), appearance=Appearance.of(3)),
+    ReplaceBlock(4, "Replace block", locked=True, block=1, checkpoint=Path("sub1_add.th")),
+    Hide(5, prism=PRISM),
+    Crop(6, prism=PRISM),
+)
 
 
 class FakeHost:
     """Takes what panels ask for."""
+
+    comparison = SimpleNamespace(status=CompareStatus())
+    session = SimpleNamespace(
+        picture=None,
+        renderer=None,
+        scene=None,
+        comparison=comparison,
+        is_compiling=True,
+        history=History(),
+        undo_layer=lambda uid: None,
+        redo_layer=lambda uid: None,
+    )
 
     def __getattr__(self, name):
         return lambda *_: (0, (1.0, 1.0)) if name == "plan_picture" else ""
@@ -57,6 +98,14 @@ def states(scene_facts):
         ),
         replace(opened, scene=metric, selected_block=1, show_block_borders=True, theme=Theme.LIGHT),
         replace(opened, scene=single, opening="other.yaml"),
+        replace(opened, edits=LAYERS, layer=1, selection=Selection(PRISM, "building"), dirty=True),
+        replace(opened, edits=LAYERS, layer=3, job=JobStatus("Fitting", 0.3, 4.0), edits_shown=False),
+        replace(
+            opened, edits=LAYERS, layer=2, selection=Selection(PRISM, "copy", 1), job=JobStatus("Reading")
+        ),
+        replace(opened, edits=LAYERS[:1], layer=4),
+        replace(opened, edits=LAYERS, layer=4),
+        replace(opened, edits=LAYERS, layer=5, selection=Selection(Prism(PRISM.region))),
         empty,
     ]
 
@@ -136,3 +185,30 @@ def test_every_size_follows_the_scale():
 def test_labels_hold_icon_and_text():
     assert icon("folder", "Open").endswith("Open")
     assert len(icon("folder")) == 1
+
+
+def test_sizes_are_those_of_the_narrowest_rectangle_in_metres():
+    units = Units(100.0)
+    turned = Region.polygon(((0.0, 0.0), (0.3, 0.3), (0.2, 0.4), (-0.1, 0.1)))
+    assert size_text(Prism(turned, 0.1, 0.25), units) == "42.4 × 14.1 × 15.0 m"
+    assert area_text(Prism(turned), units) == "600.0 m²"
+    assert [fact_of(layer, units) for layer in LAYERS[1:4]] == ["2 copies", "900.0 m²", "block 1"]
+
+
+def test_a_building_of_another_scene_is_inserted_where_the_camera_looks(widgets, scene_facts):
+    submitted = []
+    source = Source(Path("other.th"), ((-2.0, -1.0, 0.0), (2.0, 1.0, 0.5)), 50.0)
+    host = SimpleNamespace(tools=SimpleNamespace(ground=lambda state: lambda x, y: 0.07))
+    form = InsertForm(widgets, host, submitted.append)
+    with dpg.window():
+        form.build()
+    state = ViewerState(scene_facts, pose=Pose((0.25, 0.5, 1.0), pitch=-math.pi / 2))
+    form.show(state)
+    form._adopt(source)
+    form._insert()
+    layer = submitted[0].layer
+    assert (layer.name, layer.source) == ("other", Path("other.th"))
+    assert layer.prism == Prism(Region.rectangle(-2, -1, 2, 1), 0.0, 0.5)
+    assert layer.placements[0].position == pytest.approx((0.25, 0.5, 0.07))
+    form._insert()
+    assert len(submitted) == 1, "the form is closed"

@@ -149,3 +149,15 @@ def test_focus_aims_at_the_point_under_the_pointer(state):
     pointer = Pointer(pick_ground(POSE), GestureKeys())
     after = pointer.focus((450.0, 300.0)).apply(state).pose
     np.testing.assert_allclose(after.pivot, pick_ground(POSE)((450.0, 300.0)).point, atol=1e-9)
+
+
+def test_within_the_slop_a_press_is_no_drag(state):
+    pointer = Pointer(pick_ground(POSE), GestureKeys())
+    pointer.press(LEFT, (300.0, 200.0), state, SIZE, False, False, slop=4.0)
+    assert pointer.move((302.0, 201.0), state, SIZE) is None
+    drag = pointer.release()
+    assert not drag.moved
+    pointer.press(LEFT, (300.0, 200.0), state, SIZE, False, False, slop=4.0)
+    assert pointer.move((305.0, 200.0), state, SIZE) is not None
+    assert pointer.move((301.0, 200.0), state, SIZE) is not None
+    assert pointer.release().moved

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from landmark_viewer.core.appearance import Appearance
 from landmark_viewer.core.errors import InputError
 from landmark_viewer.core.settings import Sampling
 from landmark_viewer.scenes.load import checkpoint_of, demo_scene_path, open_scene
@@ -142,7 +143,7 @@ def test_set_reaches_every_part_and_creates_what_is_missing(folder):
     )
     assert scene.name == "Elsewhere"
     assert scene.model.settings.sampling is Sampling.HULL
-    assert scene.spec.appearance.styles == (("dawn", 0),)
+    assert scene.spec.appearance.styles == (("dawn", Appearance.of(0)),)
     assert scene.spec.frame.metres_per_unit == 100
     assert scene.home_camera(40, 30).fov_y == pytest.approx(30)
     assert scene.home_camera(40, 30).eye.tolist() == [0, 0, 5]
@@ -218,7 +219,7 @@ def test_a_wrong_override_is_blamed_on_set(folder, overrides, message):
 
 def test_a_code_outside_the_table_is_refused_with_its_size(shared_dir):
     folder = shared_dir / "oracle" / "b_seq_res124_app"
-    assert open_scene(folder, ["appearance.code=11499"]).spec.appearance.code == 11499
+    assert open_scene(folder, ["appearance.code=11499"]).spec.appearance.start.code == 11499
     with pytest.raises(InputError) as error:
         open_scene(folder, ["appearance.styles={dusk: 11500}"])
     assert "appearance.styles.dusk must be from 0 to 11499 (the table has 11500 rows), got 11500" in str(

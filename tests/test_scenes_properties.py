@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landmark_viewer.core.camera import Camera
+from landmark_viewer.core.edits.layers import KINDS
 from landmark_viewer.core.errors import InputError
 from landmark_viewer.scenes.landmark_config import USED_OPTIONS, read_landmark_config
-from landmark_viewer.scenes.schema import ModelSpec, SceneSpec, scene_from_mapping
+from landmark_viewer.scenes.schema import ModelSpec, SceneSpec, scene_from_mapping, scene_to_mapping
 from landmark_viewer.scenes.yaml_file import parse_yaml
 
 JSON = st.recursive(
@@ -55,6 +56,30 @@ def test_any_text_is_a_scene_or_a_sentence(text):
 def test_any_model_part_is_a_scene_or_a_sentence(part):
     with contextlib.suppress(InputError):
         assert scene_from_mapping({"version": 1, "model": part}, "scene.yaml").version == 1
+
+
+LAYER_KEYS = ["name", "enabled", "region", "low", "placements", "source", "appearance", "block", "checkpoint"]
+HUGE = st.floats(-3e38, 3e38, allow_nan=False)
+CORNERS = st.lists(st.lists(st.floats(-9, 9) | HUGE, min_size=2, max_size=2) | JSON, max_size=5) | JSON
+OUTLINES = st.lists(st.lists(HUGE | st.integers(-2, 2), min_size=2, max_size=2), min_size=3, max_size=7)
+REGIONS = CORNERS | OUTLINES | st.lists(st.lists(CORNERS, max_size=2), max_size=2)
+VALUES = JSON | REGIONS | st.lists(st.fixed_dictionaries({"position": JSON}), max_size=2)
+LAYERS = st.builds(
+    lambda kind, layer: {"kind": kind, **layer},
+    st.sampled_from(list(KINDS)) | JSON,
+    st.dictionaries(st.sampled_from(LAYER_KEYS), VALUES) | st.fixed_dictionaries({"region": REGIONS}),
+)
+MIXES = st.dictionaries(st.integers(-1, 5) | JSON.filter(lambda key: isinstance(key, str)), NUMBERS | JSON)
+
+
+@settings(deadline=None)
+@given(st.lists(LAYERS, max_size=3), st.fixed_dictionaries({"mix": MIXES}) | JSON, JSON | st.lists(PARTS))
+def test_any_edits_are_a_scene_or_a_sentence(layers, appearance, measurements):
+    data = {"version": 1, "edits": layers, "appearance": appearance, "measurements": measurements}
+    for part in ("edits", "appearance", "measurements"):
+        with contextlib.suppress(InputError):
+            spec = scene_from_mapping({"version": 1, part: data[part]}, "scene.yaml")
+            assert scene_from_mapping(scene_to_mapping(spec), "scene.yaml") == spec
 
 
 @settings(deadline=None)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from landmark_viewer.core.appearance import Appearance
 from landmark_viewer.core.errors import InputError
 from landmark_viewer.core.settings import ModelSettings, Precision, Sampling
-from landmark_viewer.scenes.kinds import Kind, Section, Table
-from landmark_viewer.scenes.schema import ModelSpec, SceneSpec, scene_from_mapping, section_of
+from landmark_viewer.scenes.kinds import Accepted, Kind, Listed, Section, Table, Variants
+from landmark_viewer.scenes.schema import ModelSpec, SceneSpec, scene_from_mapping
+from landmark_viewer.scenes.sections import section_of
 from landmark_viewer.scenes.yaml_file import parse_yaml, read_yaml
 
 FULL = """
@@ -71,8 +73,8 @@ def test_every_key_of_a_full_scene_arrives():
         residual_nerf=False,
         precision=Precision.HALF,
     )
-    assert spec.appearance.code == 3
-    assert spec.appearance.styles == (("dawn", 0), ("dusk", 7))
+    assert spec.appearance.start == Appearance.of(3)
+    assert spec.appearance.styles == (("dawn", Appearance.of(0)), ("dusk", Appearance.of(7)))
     assert spec.frame.metres_per_unit == 100
     assert spec.frame.epsg == 25832
     assert spec.frame.origin == (691000.0, 5335000.0, 515.0)
@@ -92,13 +94,20 @@ def test_the_model_part_has_a_key_for_every_setting():
 
 
 def test_every_field_says_what_it_accepts():
-    def check(section: Section) -> None:
-        assert set(section.accepted) == {f.name for f in fields(section.of)}
-        for name, kind in section.accepted.items():
-            if isinstance(kind, Section):
-                check(kind)
-            else:
-                assert isinstance(kind, Kind | Table), name
+    def check(accepted: Accepted) -> None:
+        if isinstance(accepted, Section):
+            if isinstance(accepted.of, type):
+                assert set(accepted.accepted) == {f.name for f in fields(accepted.of)}
+            for inner in accepted.accepted.values():
+                check(inner)
+        elif isinstance(accepted, Table | Listed):
+            check(accepted.of)
+        elif isinstance(accepted, Variants):
+            for section in accepted.sections.values():
+                check(section)
+        else:
+            assert isinstance(accepted, Kind)
+            assert accepted.expected
 
     check(section_of(SceneSpec))
 
@@ -127,7 +136,7 @@ def test_a_background_may_be_written_in_four_ways(text, background):
         (
             "version: 1\n7: 8",
             ": unknown key 7; known are version, name, model, appearance, frame, camera, background, "
-            "dataset, train",
+            "dataset, train, edits, measurements",
         ),
         ("version: 1\nmodel: city.th", ": model must be a mapping of keys to values, got 'city.th'"),
         ("version: 1\nmodel: {checkpoint: [a]}", ": model.checkpoint must be a file name, got ['a']"),
@@ -160,7 +169,8 @@ def test_a_background_may_be_written_in_four_ways(text, background):
         ),
         (
             "version: 1\nappearance: {styles: {dawn: soon}}",
-            ": appearance.styles.dawn must be a whole number, 0 or more, got 'soon'",
+            ": appearance.styles.dawn must be a row of the appearance table, or a mapping such as "
+            "{mix: {0: 0.3, 2: 0.7}}, got 'soon'",
         ),
         (
             "version: 1\nappearance: {styles: {no: 3}}",
@@ -214,7 +224,7 @@ def test_repeated_aliases_are_refused_before_they_grow(tmp_path):
     ("content", "message"),
     [
         (b"\xff\xfe", "must be a scene file in UTF-8 text, got binary data"),
-        (b"#" * (2**20 + 1), "must be a scene file of at most 1 MiB"),
+        (b"#" * (2**24 + 1), "must be a scene file of at most 16 MiB"),
     ],
 )
 def test_binary_and_oversized_files_are_refused(tmp_path, content, message):

@@ -16,8 +16,8 @@ from landmark_viewer.core.training.settings import TrainSettings
 from landmark_viewer.scenes.datasets.dataset import DatasetOptions
 from landmark_viewer.scenes.datasets.open import FORMATS
 from landmark_viewer.scenes.load import open_scene
-from landmark_viewer.scenes.save import save_scene, scene_to_mapping
-from landmark_viewer.scenes.schema import SceneSpec, scene_from_mapping
+from landmark_viewer.scenes.save import save_scene
+from landmark_viewer.scenes.schema import SceneSpec, scene_from_mapping, scene_to_mapping
 from landmark_viewer.scenes.training_sections import DATASET, TRAIN
 from landmark_viewer.scenes.training_spec import QUICK, read_training_spec
 from landmark_viewer.scenes.yaml_file import parse_yaml, read_yaml

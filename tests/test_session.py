@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,16 +14,35 @@ import numpy as np
 import pytest
 import torch
 
+from landmark_viewer.core.appearance import Appearance
+from landmark_viewer.core.edits.layers import Hide, Prism
+from landmark_viewer.core.edits.region import Region
 from landmark_viewer.core.errors import InputError
+from landmark_viewer.core.measure import MeasureKind
 from landmark_viewer.core.render import Frame, RenderSettings
 from landmark_viewer.cuda.ops import BackendStatus
 from landmark_viewer.cuda.tables import FrameBuffers, RenderControl
-from landmark_viewer.viewer import opening
-from landmark_viewer.viewer.commands import Home, SetMode, SetPose, ShowMessage
+from landmark_viewer.viewer import keeper, measuring, opening
+from landmark_viewer.viewer.commands import (
+    AddLayer,
+    CompareWithAppearance,
+    Home,
+    RemoveLayer,
+    SetCompareMode,
+    SetDraft,
+    SetLayer,
+    SetMode,
+    SetPose,
+    SetTool,
+    ShowMessage,
+    ToggleEdits,
+)
 from landmark_viewer.viewer.events import EventLog, read_events, since_start
+from landmark_viewer.viewer.keeper import CANCEL, DISCARD, FORGET, RESTORE, SAVE, PathWanted
+from landmark_viewer.viewer.measuring import Corner
 from landmark_viewer.viewer.opening import Loaded
 from landmark_viewer.viewer.session import INFO_SECONDS, Session
-from landmark_viewer.viewer.state import Mode, Navigation, Pose, ViewerState
+from landmark_viewer.viewer.state import CompareMode, Message, Mode, Navigation, Pose, Tool, ViewerState
 
 SIZE = (64, 48)
 
@@ -43,6 +64,57 @@ class FlatRenderer:
         return Frame(camera, buffers, settings.quality, not control.is_cancelled)
 
 
+class FlatCompiler:
+    """Compiles any stack at once, into nothing that a picture shows; a layer called "broken" is refused."""
+
+    terrain = None
+
+    def compile(self, layers):
+        if any(layer.name == "broken" for layer in layers):
+            raise InputError("broken: this layer cannot be applied")
+        return SimpleNamespace(layers=layers) if layers else None
+
+
+class FlatDocument:
+    """Remembers the edits that it was given to save."""
+
+    path = None
+    suggestion = Path("city.yaml")
+
+    def __init__(self):
+        self.saved = ()
+
+    def is_dirty(self, state):
+        return state.edits != self.saved
+
+    def save(self, state, path):
+        if path.name == "locked.yaml":
+            raise InputError("locked.yaml must be writable, it is not")
+        self.saved, self.path = state.edits, path
+        return path
+
+
+class FlatJournal:
+    """Remembers what it is told; a crash left what the test says."""
+
+    found = None
+
+    def __init__(self):
+        self.noted, self.discarded = [], 0
+
+    def find(self):
+        return self.found
+
+    def note(self, state):
+        self.noted.append(state.edits)
+
+    def discard(self):
+        self.discarded += 1
+
+    def flush(self):
+        self.is_flushed = True
+
+
 @pytest.fixture
 def session(scene_facts, tmp_path, monkeypatch):
     """A session that opens a made-up city whatever it is asked to open, but not `bad.th`."""
@@ -52,9 +124,11 @@ def session(scene_facts, tmp_path, monkeypatch):
             raise InputError("bad.th must be a checkpoint, got nothing")
         facts = replace(scene_facts, path=path, name=path.stem)
         plan = np.zeros((4, 4, 4), np.uint8)
-        return Loaded(facts, FlatRenderer(), (0.0, 0.0, 0.0), (), plan)
+        return Loaded(facts, FlatRenderer(), (0.0, 0.0, 0.0), (), plan, None, FlatCompiler(), None)
 
     monkeypatch.setattr(opening, "load", load)
+    monkeypatch.setattr(FlatJournal, "found", None)
+    monkeypatch.setattr(keeper, "open_document", lambda scene: (FlatDocument(), FlatJournal()))
     events = EventLog(tmp_path / "events.jsonl")
     made = Session(ViewerState(), events, lambda: None)
     yield made
@@ -255,3 +329,231 @@ def test_only_what_changes_the_picture_is_logged_as_input(session, tmp_path):
     session.submit(SetMode(Mode.OPACITY))
     kinds = [event["kind"] for event in read_events(tmp_path / "events.jsonl") if event["event"] == "input"]
     assert kinds == ["SetMode"]
+
+
+SHED = Hide(name="shed", prism=Prism(Region.rectangle(0.0, 0.0, 0.2, 0.2)))
+
+
+def test_new_edits_are_shown_at_once_and_then_refined(session):
+    open_city(session)
+    session.submit(AddLayer(SHED))
+    run(session, lambda: session.picture.request.edits is not None)
+    assert session.picture.moving
+    run(session, lambda: session.picture.finished)
+    assert session.picture.request.edits.layers == session.state.edits
+    session.submit(ToggleEdits())
+    run(session, lambda: session.picture.request.edits is None and session.picture.finished)
+    session.undo()
+    run(session, lambda: session.picture.request.edits is not None)
+
+
+def test_a_layer_that_cannot_be_applied_is_a_message_and_the_rest_of_the_window_lives_on(session):
+    open_city(session)
+    session.submit(AddLayer(SHED))
+    session.submit(AddLayer(replace(SHED, name="broken")))
+    run(session, lambda: session.state.message is not None)
+    assert session.state.message == Message("broken: this layer cannot be applied", "error")
+    run(session, session.came_to_rest)
+    session.undo()
+    run(session, lambda: session.picture.request.edits is not None and session.picture.finished)
+
+
+def test_one_layer_is_undone_alone(session):
+    open_city(session)
+    session.submit(AddLayer(SHED))
+    session.submit(SetLayer(1, replace(SHED, name="hut")))
+    session.submit(Home())
+    session.undo_layer(1)
+    assert [layer.name for layer in session.state.edits] == ["shed"]
+    session.redo_layer(1)
+    assert [layer.name for layer in session.state.edits] == ["hut"]
+
+
+def test_an_unsaved_change_is_marked_until_it_is_saved_or_undone(session, tmp_path):
+    open_city(session)
+    assert not session.state.dirty
+    session.submit(AddLayer(SHED))
+    assert session.state.dirty
+    session.undo()
+    assert not session.state.dirty
+    session.redo()
+    session.keeper.save_as(session.state, tmp_path / "mine.yaml")
+    assert not session.state.dirty
+    assert session.state.scene.path == session.state.recent[0] == tmp_path / "mine.yaml"
+    assert session.state.message.text == "Saved mine.yaml"
+    assert session.history.can_undo
+
+
+def test_a_scene_without_a_file_of_its_own_is_saved_elsewhere_the_first_time(session):
+    open_city(session)
+    session.submit(AddLayer(SHED))
+    session.keeper.save(session.state)
+    assert session.keeper.asking == PathWanted(Path("city.yaml"))
+    session.keeper.save_as(session.state, Path("mine.yaml"))
+    session.submit(RemoveLayer(1))
+    session.keeper.save(session.state)
+    assert session.keeper.asking is None
+    assert not session.state.dirty
+
+
+def test_what_cannot_be_saved_is_a_message_and_nothing_is_lost(session):
+    open_city(session)
+    session.submit(AddLayer(SHED))
+    session.ask_to_close()
+    session.keeper.answer(session.state, SAVE)
+    session.keeper.save_as(session.state, Path("locked.yaml"))
+    assert "locked.yaml must be writable" in session.state.message.text
+    assert session.state.dirty
+    assert not session.wants_close
+
+
+def test_without_changes_another_scene_opens_and_the_window_closes_unasked(session):
+    open_city(session)
+    session.ask_to_open(Path("other.yaml"))
+    run(session, lambda: session.state.opening is None)
+    assert session.state.scene.name == "other"
+    session.ask_to_close()
+    assert session.wants_close
+
+
+@pytest.mark.parametrize("answer", [SAVE, DISCARD, CANCEL])
+def test_with_changes_the_user_is_asked_before_another_scene_opens(session, answer):
+    open_city(session)
+    session.submit(AddLayer(SHED))
+    journal = session.keeper._journal
+    session.ask_to_open(Path("other.yaml"))
+    assert session.keeper.asking.answers == (SAVE, DISCARD, CANCEL)
+    session.keeper.answer(session.state, answer)
+    if answer == SAVE:
+        session.keeper.save_as(session.state, Path("mine.yaml"))
+    run(session, lambda: session.state.opening is None)
+    assert session.state.scene.name == ("city" if answer == CANCEL else "other")
+    assert (journal.discarded > 0) == (answer == DISCARD)
+    assert session.keeper.asking is None
+
+
+def test_a_cancelled_question_is_forgotten(session):
+    open_city(session)
+    session.submit(AddLayer(SHED))
+    session.ask_to_close()
+    session.keeper.answer(session.state, SAVE)
+    session.keeper.answer(session.state, CANCEL)
+    session.keeper.save_as(session.state, Path("mine.yaml"))
+    assert not session.wants_close
+
+
+@pytest.mark.parametrize("answer", [RESTORE, FORGET])
+def test_what_a_crash_left_is_offered(session, monkeypatch, answer):
+    work = SimpleNamespace(
+        appearance=Appearance.of(2), styles=(), edits=(replace(SHED, uid=4),), measurements=()
+    )
+    left = SimpleNamespace(work=work, when=datetime.now().replace(hour=20, minute=14))
+    monkeypatch.setattr(FlatJournal, "found", left)
+    open_city(session)
+    journal = session.keeper._journal
+    assert session.keeper.asking.text == "Restore unsaved edits of 20:14?"
+    session.submit(Home())
+    assert not journal.noted, "the journal holds what is not restored yet"
+    session.keeper.answer(session.state, answer)
+    if answer == RESTORE:
+        assert session.state.edits == work.edits
+        assert session.state.dirty
+        assert journal.noted[-1] == work.edits
+        session.undo()
+    assert session.state.edits == ()
+    assert bool(journal.discarded) == (answer == FORGET)
+
+
+def test_the_journal_is_complete_when_the_program_is_told_to_end(session):
+    open_city(session)
+    session.submit(AddLayer(SHED))
+    session.wants_close = True  # as SIGTERM sets it: nobody is asked
+    assert session.close()
+    journal = session.keeper._journal
+    assert journal.is_flushed
+    assert journal.noted[-1] == session.state.edits
+    assert not journal.discarded
+
+
+def test_closing_without_an_answer_keeps_what_a_crash_left(session, monkeypatch):
+    work = SimpleNamespace(appearance=Appearance.of(2), styles=(), edits=(SHED,), measurements=())
+    monkeypatch.setattr(FlatJournal, "found", SimpleNamespace(work=work, when=datetime(2020, 3, 1, 20, 14)))
+    open_city(session)
+    assert session.keeper.asking.text == "Restore unsaved edits of 01 March, 20:14?"
+    session.ask_to_close()
+    assert session.wants_close
+    assert not session.keeper._journal.discarded
+
+
+def test_a_job_in_the_background_is_reported_until_it_is_over(session):
+    open_city(session)
+    free = threading.Event()
+    results = []
+    session.jobs.start("Counting", lambda progress: free.wait(10), results.append, pytest.fail)
+    run(session, lambda: session.state.job is not None)
+    assert session.state.job.what == "Counting"
+    assert session.next_time(since_start()) < since_start() + 1
+    free.set()
+    run(session, lambda: session.state.job is None)
+    assert results == [True]
+    run(session, session.came_to_rest)
+
+
+def test_a_comparison_is_shown_beside_the_picture_and_ends_with_the_scene(session):
+    open_city(session)
+    session.submit(CompareWithAppearance(Appearance.of(2)))
+    session.submit(SetCompareMode(CompareMode.WIPE))
+    run(session, lambda: session.comparison.status.score is not None and session.came_to_rest())
+    assert session.comparison.status.label == "code 2"
+    session.undo()
+    run(session, lambda: session.comparison.status.label == "" and session.came_to_rest())
+    session.redo()
+    open_city(session, "other.yaml")
+    assert session.state.scene.name == "other"
+    assert session.state.compare.mode is CompareMode.OFF
+
+
+def test_side_by_side_both_halves_pick_the_same_points(session):
+    open_city(session)
+    session.submit(SetCompareMode(CompareMode.SIDE))
+    run(session, session.came_to_rest)
+    left, right = session.pick((10.0, 30.0)), session.pick((10.0 + SIZE[0] // 2, 30.0))
+    assert left == right
+    assert left.source == "surface"
+    assert session.picture.image.shape[:2] == (SIZE[1], SIZE[0])
+
+
+def test_corners_of_a_measure_become_a_measurement_that_can_be_undone(session, monkeypatch):
+    def corner_at(point, *_):
+        return Corner(point, (0.0, 0.0, -1.0), 0.1, on_plane=False)
+
+    monkeypatch.setattr(measuring, "corner_at", corner_at)
+    open_city(session)
+    session.submit(SetTool(Tool.HEIGHT))
+    corners = ((0.0, 0.0, 0.0), (0.0, 0.1, 0.5))
+    session.measuring.complete(MeasureKind.HEIGHT, corners)
+    session.submit(SetDraft(corners))
+    run(session, lambda: session.state.measurements)
+    (measurement,) = session.state.measurements
+    assert (measurement.points, measurement.spreads) == (corners, (0.1, 0.1))
+    assert session.state.draft == ()
+    session.undo()
+    assert session.state.measurements == ()
+
+
+def test_a_picture_that_edits_are_about_to_replace_is_not_refined(session):
+    open_city(session)
+    free = threading.Event()
+    compiler = session._loaded.compiler
+    compile_now, asked = compiler.compile, []
+    compiler.compile = lambda layers: (free.wait(10), compile_now(layers))[1]
+    submit = session._worker.submit
+    session._worker.submit = lambda request: (asked.append(request), submit(request))
+    session.submit(AddLayer(SHED))
+    session.submit(SetMode(Mode.DEPTH))
+    for _ in range(5):
+        session.ask(SIZE, since_start())
+    assert not asked
+    free.set()
+    run(session, lambda: session.picture.request.edits is not None and session.picture.finished)
+    assert all(request.edits is not None for request in asked)

@@ -13,6 +13,7 @@ from landmark_viewer.viewer.shortcuts import (
     AXIS_OF,
     COMMAND_OF,
     SHORTCUTS,
+    TOOL_ACTIONS,
     Action,
     Trigger,
     action_for,
@@ -43,8 +44,8 @@ def test_every_row_says_what_it_does_and_how():
 
 def test_every_pressed_action_is_a_command_or_the_programs_own():
     pressed = {row.action for row in SHORTCUTS if row.trigger is Trigger.PRESS}
-    assert set(COMMAND_OF) | APP_ACTIONS == pressed
-    assert not set(COMMAND_OF) & APP_ACTIONS
+    assert set(COMMAND_OF) | APP_ACTIONS | TOOL_ACTIONS == pressed
+    assert len(COMMAND_OF) + len(APP_ACTIONS) + len(TOOL_ACTIONS) == len(pressed)
 
 
 def test_every_held_action_is_an_axis_or_a_change_of_speed():
@@ -67,7 +68,6 @@ def _pressed() -> list[shortcuts.Shortcut]:
     [
         ("V", False, False, Action.NAVIGATION),
         ("V", False, True, Action.NAVIGATION),  # Shift is held for speed
-        ("V", True, False, None),
         ("Z", True, False, Action.UNDO),
         ("Z", True, True, Action.REDO),
         ("Y", True, False, Action.REDO),
@@ -76,6 +76,14 @@ def _pressed() -> list[shortcuts.Shortcut]:
         ("O", True, False, Action.OPEN),
         ("NumPad7", False, False, Action.TOP_DOWN),
         ("F12", False, False, Action.SCREENSHOT),
+        ("H", False, False, Action.HIDE),
+        ("H", False, True, Action.UNHIDE),
+        ("S", True, False, Action.SAVE),
+        ("S", True, True, Action.SAVE_AS),
+        ("S", False, False, None),
+        ("V", True, False, Action.PASTE),
+        ("Delete", False, False, Action.REMOVE),
+        ("Escape", False, True, Action.DISMISS),
     ],
 )
 def test_a_key_with_its_modifiers_asks_for_an_action(key, ctrl, shift, action):
@@ -83,7 +91,7 @@ def test_a_key_with_its_modifiers_asks_for_an_action(key, ctrl, shift, action):
 
 
 def test_the_function_keys_choose_the_modes_in_their_order():
-    modes = [COMMAND_OF[action_for(f"F{number}")] for number in range(5, 10)]
+    modes = [COMMAND_OF[action_for(f"F{number}")] for number in range(5, 11)]
     assert modes == [commands.SetMode(mode) for mode in Mode]
 
 

@@ -18,6 +18,7 @@ import pytest
 from rich.console import Console
 from safetensors import safe_open
 
+from landmark_viewer.core.appearance import Appearance
 from landmark_viewer.core.render import Renderer
 from landmark_viewer.core.training import events
 from landmark_viewer.scenes.landmark_config import read_landmark_config
@@ -143,6 +144,7 @@ def test_a_scene_file_keeps_what_it_says_and_names_its_photographs_from_where_it
         "camera": {"eye": [0, -1, 1], "target": [0, 0, 0]},
         "dataset": {"path": "yard"},
         "train": {"appearance_codes": True},
+        "edits": [{"kind": "copy", "region": [[0, 0], [1, 0], [1, 1]], "source": "other.yaml"}],
     }
     (tmp_path / "place.yaml").write_text(json.dumps(scene))
     assert train(tmp_path / "place.yaml", *SMALL_SET, "--set", "train.iterations=2", "--quiet") == 0
@@ -150,10 +152,11 @@ def test_a_scene_file_keeps_what_it_says_and_names_its_photographs_from_where_it
     opened = open_scene(tmp_path / "place_run" / "scene.yaml")
     assert opened.name == "Our yard"
     assert opened.spec.model.n_importance == 32
-    assert opened.spec.appearance.styles == (("noon", 0), ("dusk", 2))
+    assert opened.spec.appearance.styles == (("noon", Appearance.of(0)), ("dusk", Appearance.of(2)))
     assert (opened.spec.frame.epsg, opened.spec.frame.origin) == (25832, (1, 2, 3))
     assert opened.spec.camera.eye == (0, -1, 1)
     assert opened.spec.dataset.path == Path("../yard")
+    assert opened.spec.edits[0].source == Path("../other.yaml")
     again = [tmp_path / "place_run", "--set", "train.test_views=1"]
     assert train(*again) == 0
     assert "goes on from iteration 2" in capfd.readouterr().err
@@ -174,7 +177,9 @@ def test_photographs_with_codes_of_their_own_are_trained_with_them(small_photos,
         scene = open_scene(run / "scene.yaml")
         assert scene.spec.train.appearance_codes is answer
         assert (scene.model.embedding is not None) is answer
-        assert scene.spec.appearance.styles == ((("noon", 0), ("no", 2)) if answer else ())
+        assert scene.spec.appearance.styles == (
+            (("noon", Appearance.of(0)), ("no", Appearance.of(2))) if answer else ()
+        )
 
 
 def test_a_box_as_high_as_wide_is_trained_with_planes_in_all_directions(small_photos, tmp_path):

@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 
 from landmark_viewer.core.checkpoint.landmark import open_checkpoint
 from landmark_viewer.core.errors import InputError
+from landmark_viewer.core.metrics import psnr
 from landmark_viewer.core.render import Backend, Renderer, RenderSettings
 from landmark_viewer.core.training import events
 from landmark_viewer.core.training import trainer as trainer_module
 from landmark_viewer.core.training.evaluate import evaluate, spread
-from landmark_viewer.core.training.metrics import psnr
 from landmark_viewer.core.training.parameters import FieldParameters
 from landmark_viewer.core.training.settings import TrainSettings
 from landmark_viewer.core.training.trainer import Trainer

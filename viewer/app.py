@@ -94,7 +94,13 @@ def _show(
     smallest = {"min_width": SMALLEST[0], "min_height": SMALLEST[1]}
     color = look.color("base")
     dpg.create_viewport(
-        title="landmark-viewer", width=size[0], height=size[1], clear_color=color, **place, **smallest
+        title="landmark-viewer",
+        width=size[0],
+        height=size[1],
+        clear_color=color,
+        disable_close=True,  # the main loop asks before
+        **place,
+        **smallest,
     )
     look.load_fonts()
     look.build_themes()

@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError
-from ..scenes.text_file import read_text
-
-if TYPE_CHECKING:
-    from ..core.camera import Camera
-    from ..core.output import Provenance
-    from ..core.render import Frame, Renderer, RenderSettings
-    from ..scenes.load import Scene
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
-HOME_SIZE = (1280, 720)  # pixels, of a picture for which neither --size nor --camera says otherwise
-MAX_CAMERA_BYTES = 2**26
-BYTES_PER_PIXEL = 64  # of buffers and copies while one picture is rendered and written
 
 SCENE_HELP = "scene.yaml, LandMark checkpoint (.th), folder with one of them, or the word demo or brighton"
 EPILOG = """\
@@ -43,11 +29,6 @@ commands:
 
 exit codes: 0 done, 1 failed with a message, 2 wrong use or no display, 130 interrupted
 """
-CAMERA_EPILOG = """\
-cam.json: {"c2w": 4x4 camera to world (OpenGL axes), "width": pixels, "height": pixels, "fov_y": degrees}, or
-"fl_x" (pixels; also "fl_y", "cx", "cy") instead of "fov_y"; a list renders out_0000.png, out_0001.png, ...
-"""
-
 logger = logging.getLogger(__name__)
 
 
@@ -88,7 +69,7 @@ def _window(arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("path", nargs="?", metavar="PATH", help=SCENE_HELP)
-    parser.add_argument("--size", type=_size, metavar="WxH", help="size of the window in pixels")
+    parser.add_argument("--size", type=pixels, metavar="WxH", help="size of the window in pixels")
     parser.add_argument("--scale", type=_scale, metavar="S", help="size of text and buttons, 1 is 100 %%")
     parser.add_argument("--light", action="store_true", help="light theme")
     parser.add_argument("--event-log", type=Path, metavar="FILE", help="write one JSON line per event")
@@ -100,220 +81,18 @@ def _window(arguments: list[str]) -> int:
     from .display import probe_display
 
     if reason := probe_display():
-        _say(
-            f"error: no window can be opened ({reason}); use landmark-viewer render for pictures without one"
-        )
+        say(f"error: no window can be opened ({reason}); use landmark-viewer render for pictures without one")
         return WRONG_USE
     from .app import run
 
     return run(
-        _scene_path(given.path) if given.path else None,
+        scene_path(given.path) if given.path else None,
         overrides=given.overrides,
         size=given.size,
         scale=given.scale,
         event_log=given.event_log,
         light=given.light,
     )
-
-
-# render
-
-
-@dataclass(frozen=True)
-class Shot:
-    """One picture to make."""
-
-    camera: Camera
-    output: Path
-
-
-def _render(arguments: list[str]) -> int:
-    given = _render_parser().parse_args(arguments)
-    from ..core.appearance import Appearance
-    from ..core.output import Provenance, check_output
-    from ..core.render import Backend, Renderer, RenderSettings
-    from ..core.settings import Precision
-    from ..cuda.tables import Quality
-    from ..scenes.load import open_scene
-
-    logging.basicConfig(format="note: %(message)s")
-    check_output(given.output)
-    cameras = _read_cameras(given.camera) if given.camera else None
-    scene = open_scene(_scene_path(given.scene), given.overrides)
-    shots = _shots(cameras, scene, given.size, given.output)
-    appearance = Appearance.of(_code(scene, given.code, given.style))
-    for notice in scene.notices:
-        _say(f"note: {notice}")
-    settings = RenderSettings(
-        quality=Quality(given.quality),
-        appearance=appearance,
-        background=scene.background,
-        normals=given.normals,
-        backend=Backend(given.backend),
-        threads=given.threads,
-    )
-    precision = Precision(given.precision) if given.precision else scene.spec.model.precision
-    renderer = Renderer(scene.model, precision)
-    if settings.backend is Backend.NATIVE and renderer.backend_status.name != "native":
-        raise InputError(f"--backend native must be left out here: {renderer.backend_status.detail}")
-    provenance = Provenance(
-        scene.opened.files, appearance, scene.background, metres_per_unit=scene.spec.frame.metres_per_unit
-    )
-    return _render_shots(renderer, shots, settings, provenance)
-
-
-def _render_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="landmark-viewer render",
-        description="Renders pictures of a scene without a window.",
-        epilog=CAMERA_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("scene", metavar="SCENE", help=SCENE_HELP)
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help=".png, .jpg, .npz or .exr"
-    )
-    parser.add_argument(
-        "--camera", type=Path, metavar="CAM.json", help="view, or list of views; else the scene's own"
-    )
-    parser.add_argument("--size", type=_size, metavar="WxH", help="pixels; else the camera's, else 1280x720")
-    parser.add_argument(
-        "--quality",
-        choices=("exact", "clustered", "fast"),
-        default="exact",
-        help="exact is LandMark's own picture",
-    )
-    appearance = parser.add_mutually_exclusive_group()
-    appearance.add_argument("--code", type=int, metavar="N", help="row of the appearance table")
-    appearance.add_argument("--style", metavar="NAME", help="one of the scene's appearance.styles")
-    parser.add_argument("--normals", action="store_true", help="also write surface normals to .npz or .exr")
-    parser.add_argument(
-        "--precision", choices=("auto", "full", "half"), help="number format of the planes in memory"
-    )
-    parser.add_argument("--backend", choices=("auto", "native", "torch", "reference"), default="auto")
-    parser.add_argument("--threads", type=threads, default=0, metavar="N", help="0: all cores")
-    add_set(parser)
-    return parser
-
-
-def _code(scene: Scene, code: int | None, style: str | None) -> int:
-    """Returns the appearance that the command line asks for, or else the scene."""
-    from ..core.render import check_code
-
-    if code is not None:
-        check_code(scene.model, code, "--code")
-        return code
-    styles = dict(scene.spec.appearance.styles)
-    if style is not None and style not in styles:
-        known = f"one of {', '.join(styles)}" if styles else "left out, since the scene names no styles"
-        raise InputError(f"--style must be {known}, got {style!r}")
-    return scene.spec.appearance.code if style is None else styles[style]
-
-
-def _read_cameras(path: Path) -> list[Camera] | Camera:
-    """Reads a camera file: one view, or a list of views."""
-    from ..core.camera import Camera
-
-    data = _read_json(path)
-    if not isinstance(data, list):
-        return Camera.from_json(data, f"{path}: camera")
-    if not data:
-        raise InputError(f"{path} must hold at least one camera, got an empty list")
-    return [Camera.from_json(entry, f"{path}: camera {number}") for number, entry in enumerate(data)]
-
-
-def _read_json(path: Path) -> Any:
-    text = read_text(path, "camera file", MAX_CAMERA_BYTES)
-    try:
-        return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 20 else float(digits))
-    except (ValueError, RecursionError):
-        raise InputError(f"{path} must be a JSON file with a camera") from None
-
-
-def _shots(
-    cameras: list[Camera] | Camera | None, scene: Scene, size: tuple[int, int] | None, output: Path
-) -> list[Shot]:
-    """Pairs every view with its file; --size goes over what the camera file says."""
-    if cameras is None:
-        cameras = scene.home_camera(*(size or HOME_SIZE))
-    several = isinstance(cameras, list)
-    shots = []
-    for number, camera in enumerate(cameras if isinstance(cameras, list) else [cameras]):
-        name = f"{output.stem}_{number:04d}{output.suffix}" if several else output.name
-        shots.append(Shot(camera.resized(*size) if size else camera, output.with_name(name)))
-    _check_memory(max(shot.camera.width * shot.camera.height for shot in shots))
-    return shots
-
-
-def _check_memory(pixels: int) -> None:
-    """Raises InputError if a picture is sure not to fit; Linux would grant the memory and kill us later."""
-    needed, available = pixels * BYTES_PER_PIXEL, available_memory()
-    if available is not None and needed > available:
-        raise InputError(
-            f"the picture must fit into memory: {pixels / 1e6:.0f} megapixels need {needed / 2**30:.1f} GiB, "
-            f"got {available / 2**30:.1f} GiB; choose a smaller --size"
-        )
-
-
-def available_memory() -> int | None:
-    """Returns the bytes that may still be used, caches included, where the system tells."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    return found[0] if found else None
-
-
-def _render_shots(
-    renderer: Renderer, shots: list[Shot], settings: RenderSettings, provenance: Provenance
-) -> int:
-    from ..core.output import write_frame
-
-    for number, shot in enumerate(shots, 1):
-        frame = _render_frame(renderer, shot.camera, settings, f"{shot.output.name} ({number}/{len(shots)})")
-        if frame is None:
-            return INTERRUPTED
-        write_frame(shot.output, frame, provenance)
-        _say(f"wrote {shot.output}")
-    return DONE
-
-
-def _render_frame(renderer: Renderer, camera: Camera, settings: RenderSettings, title: str) -> Frame | None:
-    """Renders in a thread of its own, so that Ctrl+C is heard; None: interrupted."""
-    from ..cuda.tables import RenderControl
-
-    control = RenderControl(camera.width, camera.height)
-    outcome: list[Frame | BaseException] = []
-
-    def work() -> None:
-        try:
-            outcome.append(renderer.render(camera, settings, control))
-        except BaseException as error:  # noqa: BLE001 - raised again below, in the main thread
-            outcome.append(error)
-
-    thread = threading.Thread(target=work, name="render")
-    usual = signal.signal(signal.SIGINT, lambda *_: control.cancel())
-    try:
-        thread.start()
-        while thread.is_alive():
-            thread.join(0.1)
-            _show_progress(f"{title} {control.progress:4.0%}")
-    finally:
-        _show_progress("")
-        # A second Ctrl+C must not tear the clean-up apart.
-        signal.signal(signal.SIGINT, signal.SIG_IGN if control.is_cancelled else usual)
-    if control.is_cancelled:
-        return None
-    if isinstance(outcome[0], BaseException):
-        raise outcome[0]
-    return outcome[0]
-
-
-def _show_progress(text: str) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{text}")
-        sys.stderr.flush()
 
 
 # inspect
@@ -328,12 +107,18 @@ def _inspect(arguments: list[str]) -> int:
     from ..core.checkpoint import describe
     from ..scenes.load import checkpoint_of
 
-    for line in describe(checkpoint_of(_scene_path(given.checkpoint))).lines():
+    for line in describe(checkpoint_of(scene_path(given.checkpoint))).lines():
         print(line)
     return DONE
 
 
-# train, city
+# render, train, city
+
+
+def _render(arguments: list[str]) -> int:
+    from .render_command import main as render
+
+    return render(arguments)
 
 
 def _train(arguments: list[str]) -> int:
@@ -371,7 +156,8 @@ def add_set(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _size(text: str) -> tuple[int, int]:
+def pixels(text: str) -> tuple[int, int]:
+    """Reads WIDTHxHEIGHT."""
     from ..core.camera import MAX_SIDE
 
     width, cross, height = text.lower().partition("x")
@@ -400,22 +186,37 @@ def threads(text: str) -> int:
     return int(text)
 
 
-def _scene_path(text: str) -> Path:
+def scene_path(text: str) -> Path:
+    """Returns what a user names, or the shipped scene that a word stands for."""
     from ..scenes.shipped import SHIPPED, demo_scene_path
 
     return demo_scene_path(text) if text in SHIPPED else Path(text)
 
 
+# The machine
+
+
+def available_memory() -> int | None:
+    """Returns the bytes that may still be used, caches included, where the system tells."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    return found[0] if found else None
+
+
 # Messages
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Tells the user something that is no result."""
     with contextlib.suppress(BrokenPipeError):
         print(text, file=sys.stderr, flush=True)
 
 
 def _fail(sentence: str) -> int:
-    _say(f"error: {sentence}")
+    say(f"error: {sentence}")
     return FAILED
 
 

@@ -1,4 +1,4 @@
-"""Windows over the window: open a scene, keys and mouse, about."""
+"""Windows over the window: questions, files, keys and mouse, about."""
 
 from __future__ import annotations
 
@@ -9,67 +9,110 @@ from pathlib import Path
 import dearpygui.dearpygui as dpg
 
 from .commands import ToggleHelp
+from .keeper import Question
 from .panels.panel import Submit
+from .path_dialog import PathDialog, PathWish
 from .shortcuts import SHORTCUTS, Section
 from .state import ViewerState
-from .theme import icon
 from .widgets import Widgets
 
-OPEN_SIZE, HELP_SIZE, ABOUT_SIZE, BROWSE_SIZE = (560, 0), (720, 620), (440, 0), (760, 480)  # logical pixels
+HELP_SIZE, ABOUT_SIZE, QUESTION_SIZE = (720, 620), (440, 0), (440, 0)  # logical pixels
 KEYS_WIDTH = 208
-RECENT_SHOWN = 6
-FILE_ENDINGS = (".yaml", ".yml", ".th")
 ABOUT = (
     "Interactive viewer for city-scale GridNeRF radiance fields, as trained by LandMark.",
     "MIT licence. Fonts: Inter (SIL Open Font License 1.1) with Tabler Icons (MIT).",
 )
 
 
+FRAMES_BETWEEN = 2  # drawings between two dialogs
+
+
 class Dialogs:
     """Makes the dialogs on first use and keeps track of which is open."""
 
-    def __init__(
-        self, widgets: Widgets, open_path: Callable[[Path], None], folder: Path | None = None
-    ) -> None:
-        """`open_path` is called with what was chosen; `folder` is where browsing starts."""
+    def __init__(self, widgets: Widgets, folder: Path | None = None) -> None:
+        """`folder` is where browsing for files starts."""
         self.widgets = widgets
         self.look = widgets.look
-        self._open_path = open_path
-        self._open_window = self._browser = self._help = self._about = 0
+        self._help = self._about = self._question = 0
         self._folder = folder or Path.home()
+        self._paths: PathDialog | None = None
         self._help_shown = False
+        self._asked: Question | None = None
+        self._answer: Callable[[str], None] = lambda _: None
+        self._next: Callable[[], None] | None = None  # shows the dialog that is to come
+        self._frames = 0  # until then
 
     @property
     def is_modal_open(self) -> bool:
         """Whether a dialog waits for an answer, so that keys are not for the picture."""
-        windows = (self._open_window, self._browser, self._about)
-        return any(window and dpg.is_item_shown(window) for window in windows)
+        paths = self._paths is not None and self._paths.is_open
+        windows = (self._about, self._question)
+        shown = any(window and dpg.is_item_shown(window) for window in windows)
+        return self._next is not None or paths or shown
 
-    def close(self) -> bool:
-        """Closes what is open; False when nothing was."""
-        was_open = self.is_modal_open
-        for window in (self._open_window, self._browser, self._about):
-            if window:
-                dpg.configure_item(window, show=False)
-        return was_open
+    def close(self) -> None:
+        """Closes what is open; a question is answered with its last answer."""
+        if self._paths is not None:
+            self._paths.close()
+        if self._about:
+            dpg.configure_item(self._about, show=False)
+        if self._asked is not None:
+            self._answered(self._asked.answers[-1])
 
-    def ask_for_scene(self, recent: tuple[Path, ...]) -> None:
-        """Asks which scene to open."""
-        if not self._open_window:
-            self._build_open()
-        dpg.delete_item(self._recent, children_only=True)
-        dpg.push_container_stack(self._recent)
-        for path in recent[:RECENT_SHOWN]:
-            self.widgets.button(
-                icon("history", _short(path)), lambda path=path: self._choose(path), "row", str(path), -1, 24
-            )
+    def confirm(self) -> None:
+        """Gives the first answer to an open question."""
+        if self._asked is not None:
+            self._answered(self._asked.answers[0])
+
+    def ask_for_path(self, wish: PathWish) -> None:
+        """Asks for a file."""
+        self._show_soon(lambda: self._show_paths(wish))
+
+    def ask(self, question: Question, answer: Callable[[str], None]) -> None:
+        """Asks a question; `answer` is called with one of its answers."""
+        self._asked, self._answer = question, answer
+        self._show_soon(lambda: self._show_question(question))
+
+    def _show_soon(self, show: Callable[[], None]) -> None:
+        """Shows a dialog when the one before is gone: Dear PyGui drops one that comes in the same frame."""
+        self._next, self._frames = show, FRAMES_BETWEEN
+
+    def _show_paths(self, wish: PathWish) -> None:
+        if self._paths is None:
+            window = self._window("", modal=True, no_resize=True, autosize=True)
+            dpg.configure_item(window, on_close=lambda: self._paths.close() if self._paths else None)
+            self._paths = PathDialog(self.widgets, window, self._present, self._folder)
+        self._paths.ask(wish)
+
+    def _show_question(self, question: Question) -> None:
+        if not self._question:
+            self._question = self._window("", modal=True, no_resize=True, autosize=True, no_close=True)
+        dpg.configure_item(self._question, label=question.text)
+        dpg.delete_item(self._question, children_only=True)
+        dpg.push_container_stack(self._question)
+        self.widgets.text(question.detail, "muted", wrap=self.look.px(QUESTION_SIZE[0] - 32))
+        dpg.add_spacer(height=self.look.px(8))
+        with dpg.group(horizontal=True, horizontal_spacing=self.look.px(8)):
+            for number, words in enumerate(question.answers):
+                theme = None if number else "primary"
+                self.widgets.button(words, lambda words=words: self._answered(words), theme, None, 112)
         dpg.pop_container_stack()
-        self._present(self._open_window, OPEN_SIZE)
-        dpg.set_value(self._path, "")
-        dpg.focus_item(self._path)
+        self._present(self._question, QUESTION_SIZE)
+
+    def _answered(self, words: str) -> None:
+        self._asked = self._next = None
+        if self._question:
+            dpg.configure_item(self._question, show=False)
+        self._answer(words)
 
     def show(self, state: ViewerState, submit: Submit) -> None:
-        """Shows or hides the help, which is a part of the state."""
+        """Shows what was asked for, and shows or hides the help, which is a part of the state."""
+        if self._next is not None:
+            self._frames -= 1
+            if self._frames <= 0:
+                present, self._next = self._next, None
+                present()
         if state.help_shown == self._help_shown:
             return
         self._help_shown = state.help_shown
@@ -100,65 +143,6 @@ class Dialogs:
         flags = {"show": False, "no_collapse": True, "no_saved_settings": True, "no_docking": True, **options}
         window = dpg.add_window(label=title, **flags)
         return self.widgets.styled(window, "dialog")
-
-    def _build_open(self) -> None:
-        ui = self.widgets
-        self._open_window = self._window("Open a scene", modal=True, no_resize=True, autosize=True)
-        dpg.push_container_stack(self._open_window)
-        ui.text("A scene.yaml, a LandMark checkpoint (.th), or a folder that holds one.", "muted")
-        dpg.add_spacer(height=self.look.px(4))
-        self._path = ui.takes_keys(
-            dpg.add_input_text(
-                hint="Path",
-                width=self.look.px(OPEN_SIZE[0] - 32),
-                on_enter=True,
-                callback=lambda: self._accept(),
-            )
-        )
-        with dpg.group() as self._recent:
-            pass
-        dpg.add_spacer(height=self.look.px(4))
-        with dpg.group(horizontal=True, horizontal_spacing=self.look.px(8)):
-            ui.button("Open", self._accept, "primary", None, 96)
-            ui.button("Browse…", self._browse, None, None, 96)
-            ui.button("Cancel", lambda: self.close(), None, None, 96)
-        dpg.pop_container_stack()
-
-    def _accept(self) -> None:
-        text = dpg.get_value(self._path).strip()
-        if text:
-            self._choose(Path(text).expanduser())
-
-    def _browse(self) -> None:
-        self.close()
-        if not self._browser:
-            width, height = (self.look.px(side) for side in BROWSE_SIZE)
-            with dpg.file_dialog(
-                label="Open a scene",
-                show=False,
-                modal=True,
-                width=width,
-                height=height,
-                default_path=str(self._folder),
-                callback=lambda _sender, chosen: self._browsed(chosen),
-                cancel_callback=lambda: None,
-            ) as self._browser:
-                dpg.add_file_extension(f"Scenes and checkpoints{{{','.join(FILE_ENDINGS)}}}")
-                for ending in FILE_ENDINGS:
-                    dpg.add_file_extension(ending, color=self.look.color("text"))
-        dpg.configure_item(self._browser, show=True, default_path=str(self._folder))
-
-    def _browsed(self, chosen: dict) -> None:
-        files = [Path(path) for path in (chosen.get("selections") or {}).values()]
-        path = files[0] if files else Path(chosen["file_path_name"])
-        if not path.exists():  # nothing was selected: the name is a pattern in the folder
-            path = Path(chosen["current_path"])
-        self._choose(path)
-
-    def _choose(self, path: Path) -> None:
-        self.close()
-        self._folder = path if path.is_dir() else path.parent
-        self._open_path(path)
 
     def _build_help(self, submit: Submit) -> None:
         def closed() -> None:
@@ -192,11 +176,6 @@ class Dialogs:
         dpg.add_spacer(height=self.look.px(4))
         self.widgets.button("Close", lambda: self.close(), None, None, 96)
         dpg.pop_container_stack()
-
-
-def _short(path: Path) -> str:
-    """Names a file so that scenes called alike can be told apart."""
-    return f"{path.parent.name}/{path.name}" if path.name in ("scene.yaml", "scene.yml") else path.name
 
 
 def _version() -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..core.edits.layers import Stack
 from ..core.errors import InputError
+from .events import since_start
 
 if TYPE_CHECKING:
     from ..core.edits.compile import EditCompiler
@@ -27,15 +28,19 @@ class EditJob:
         self._compiler: EditCompiler | None = None
         self._wanted: Stack | None = None  # still to be compiled
         self._asked: Stack = ()
+        self._asked_since = 0.0  # seconds since process start
+        self._settled: Stack = ()  # that were compiled last, or could not be
         self._done: CompiledEdits | None = None
         self._failure: str | None = None
-        threading.Thread(target=self._run, name="edits", daemon=True).start()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="edits", daemon=True)
+        self._thread.start()
 
     def open(self, compiler: EditCompiler, compiled: CompiledEdits | None) -> None:
         """Serves another scene from now on, whose layers are compiled already."""
         with self._condition:
             self._compiler, self._done, self._wanted = compiler, compiled, None
-            self._asked = compiled.layers if compiled else ()
+            self._asked = self._settled = compiled.layers if compiled else ()
             self._failure = None
 
     def ask(self, layers: Stack) -> None:
@@ -43,6 +48,7 @@ class EditJob:
         with self._condition:
             if layers != self._asked:
                 self._asked = self._wanted = layers
+                self._asked_since = since_start()
                 self._condition.notify_all()
 
     @property
@@ -55,7 +61,12 @@ class EditJob:
     def is_behind(self) -> bool:
         """Whether the newest layers are still being compiled."""
         with self._condition:
-            return self._failure is None and self._asked != (self._done.layers if self._done else ())
+            return self._asked != self._settled
+
+    @property
+    def seconds_behind(self) -> float:
+        """For how long the newest layers have been compiling; 0: they are compiled."""
+        return since_start() - self._asked_since if self.is_behind else 0.0
 
     def take_failure(self) -> str | None:
         """Returns why the last layers could not be compiled, once."""
@@ -63,10 +74,20 @@ class EditJob:
             failure, self._failure = self._failure, None
         return failure
 
+    def close(self, timeout: float = 1.0) -> bool:
+        """Ends the thread after what it compiles now; False when it did not end in time."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify_all()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
     def _run(self) -> None:
         while True:
             with self._condition:
-                self._condition.wait_for(lambda: self._wanted is not None)
+                self._condition.wait_for(lambda: self._stopping or self._wanted is not None)
+                if self._stopping:
+                    return
                 layers, self._wanted, compiler = self._wanted, None, self._compiler
             assert layers is not None, "it was waited for"
             assert compiler is not None, "layers are asked for in an open scene"
@@ -77,12 +98,12 @@ class EditJob:
                 failure = str(error)
             except Exception as error:
                 log.exception("compiling the edits failed")
-                failure = f"The edits cannot be shown: {error or type(error).__name__}"
+                failure = f"The edits cannot be shown: {str(error) or type(error).__name__}"
             with self._condition:
                 if compiler is not self._compiler:
                     continue
                 if failure is None:
-                    self._done = compiled
+                    self._done, self._settled = compiled, layers
                 elif layers == self._asked:
-                    self._failure = failure
+                    self._failure, self._settled = failure, layers
             self._wake()

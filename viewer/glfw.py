@@ -24,6 +24,8 @@ KEYS = {  # of keys that are no letters, by Dear PyGui's names; a letter is its 
     "RightCtrl": 345,
     "RightAlt": 346,
 }
+CONTROL, PRESSED = 2, 1  # GLFW's bit of the Ctrl keys, and its word for a key that goes down
+KEY_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int] * 4)
 DROP_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(ctypes.c_char_p))
 
 
@@ -72,6 +74,7 @@ def library() -> Any:
         "glfwWaitEventsTimeout": (None, [real]),
         "glfwPostEmptyEvent": (None, []),
         "glfwSetDropCallback": (pointer, [pointer, DROP_CALLBACK]),
+        "glfwSetKeyCallback": (KEY_CALLBACK, [pointer, KEY_CALLBACK]),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(lib, name)
@@ -129,6 +132,9 @@ def wake() -> None:
     library().glfwPostEmptyEvent()
 
 
+_CALLBACKS: list[Any] = []  # GLFW may call them for as long as the process lives
+
+
 class Window:
     """The window whose OpenGL context is current: that of Dear PyGui, once its viewport is shown."""
 
@@ -136,6 +142,21 @@ class Window:
         self._lib = library()
         self._handle = self._lib.glfwGetCurrentContext()
         self._drop: Any = None  # keeps the callback alive
+        self._chords: set[int] = set()  # keys that went down while Ctrl was held
+        self._watch_keys()
+
+    def _watch_keys(self) -> None:
+        """Looks at every key before Dear PyGui does: a slow loop may see it only after Ctrl is up again."""
+
+        def changed(window: Any, key: int, scancode: int, action: int, modifiers: int) -> None:
+            if action == PRESSED:
+                (self._chords.add if modifiers & CONTROL else self._chords.discard)(key)
+            if before:
+                before(window, key, scancode, action, modifiers)
+
+        callback = KEY_CALLBACK(changed)
+        before = self._lib.glfwSetKeyCallback(self._handle, callback)
+        _CALLBACKS.append(callback)
 
     def wait(self, seconds: float) -> None:
         """Sleeps until an event arrives, `wake` is called, or the time is over."""
@@ -156,6 +177,10 @@ class Window:
         """Whether a key is held, by its position: "W", "Spacebar", "LeftShift"."""
         return bool(self._lib.glfwGetKey(self._handle, KEYS.get(name) or ord(name)))
 
+    def is_chord(self, name: str) -> bool:
+        """Whether a key went down last while Ctrl was held."""
+        return (KEYS.get(name) or ord(name)) in self._chords
+
     @property
     def is_minimised(self) -> bool:
         """Whether the window is an icon; Dear PyGui would block in this state."""
@@ -165,6 +190,10 @@ class Window:
     def should_close(self) -> bool:
         """Whether the user asked to close the window."""
         return bool(self._lib.glfwWindowShouldClose(self._handle))
+
+    def keep_open(self) -> None:
+        """Takes the wish to close back."""
+        self._lib.glfwSetWindowShouldClose(self._handle, 0)
 
     def on_drop(self, receive: Callable[[list[Path]], None]) -> None:
         """Calls `receive` with the files that are dropped on the window."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .commands import Command
+from ..core.edits.layers import Layer
+from .commands import Command, SceneOpened
+from .commands.edits import change_layer
 from .state import ViewerState
 
 UNDOABLE = (
@@ -15,6 +17,7 @@ UNDOABLE = (
     "appearance",
     "styles",
     "edits",
+    "last_uid",
     "edits_shown",
     "layer",
     "selection",
@@ -27,6 +30,7 @@ UNDOABLE = (
 PAUSE = 0.6  # seconds without an event after which a wheel turn or a held key counts as a new gesture
 
 Snapshot = tuple[Any, ...]
+EDITS = UNDOABLE.index("edits")
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Step:
 
     label: str  # "Orbit", "Render mode", ...
     snapshot: Snapshot  # values of UNDOABLE to return to
+    layer: tuple[int, int] | None = None  # uid, and -1 or 1: the step undid or redid that layer alone
 
 
 class History:
@@ -68,7 +73,7 @@ class History:
     def do(self, state: ViewerState, command: Command) -> ViewerState:
         """Applies a command and records it where it is undoable and changes anything."""
         after = command.apply(state)
-        if after.scene is not state.scene:
+        if isinstance(command, SceneOpened):
             self.clear()
             return after
         if not command.undo or snapshot(after) == snapshot(state):
@@ -87,6 +92,19 @@ class History:
         """Brings the last undone step back; the state itself when there is none."""
         return self._exchange(state, self._undone, self._done)
 
+    def undo_layer(self, state: ViewerState, uid: int) -> ViewerState:
+        """Brings the previous version of one layer back, as a new step, whatever happened to others since."""
+        return self._exchange_layer(state, uid, -1)
+
+    def redo_layer(self, state: ViewerState, uid: int) -> ViewerState:
+        """Takes the last `undo_layer` of one layer back, as a new step."""
+        return self._exchange_layer(state, uid, 1)
+
+    def can_undo_layer(self, state: ViewerState, uid: int) -> tuple[bool, bool]:
+        """Returns whether a layer has a previous version, and whether one that was undone can come back."""
+        versions, at = self._versions(state, uid)
+        return at > 0, at + 1 < len(versions)
+
     def end_gesture(self) -> None:
         """Makes the next command a step of its own, whatever its gesture."""
         self._gesture = ""
@@ -102,8 +120,39 @@ class History:
         if not source:
             return state
         step = source.pop()
-        target.append(Step(step.label, snapshot(state)))
+        target.append(replace(step, snapshot=snapshot(state)))
         return restore(state, step.snapshot)
+
+    def _exchange_layer(self, state: ViewerState, uid: int, direction: int) -> ViewerState:
+        versions, at = self._versions(state, uid)
+        if not 0 <= at + direction < len(versions):
+            return state
+        version = versions[at + direction]
+        after = change_layer(state, uid, lambda _: version)
+        if after.edits == state.edits:  # it is locked, and says so
+            return after
+        self._undone.clear()
+        self._gesture = ""
+        word = "Undo" if direction < 0 else "Redo"
+        self._done.append(Step(f"{word} {version.name or 'layer'}", snapshot(state), (uid, direction)))
+        return after
+
+    def _versions(self, state: ViewerState, uid: int) -> tuple[list[Layer], int]:
+        """Returns what a layer has been, oldest first, and which of these it is; locks do not count."""
+        versions: list[Layer] = []
+        at, moved = 0, None
+        for step in (*self._done, None):
+            edits = step.snapshot[EDITS] if step else state.edits
+            layer = next((replace(x, locked=False) for x in edits if x.uid == uid), None)
+            if layer is not None and not versions:
+                versions, at = [layer], 0
+            elif layer is not None and layer != versions[at]:
+                if moved is not None and moved[0] == uid:
+                    at += moved[1]
+                else:
+                    versions, at = [*versions[: at + 1], layer], at + 1
+            moved = step.layer if step else None
+        return versions, at
 
 
 class GestureKeys:

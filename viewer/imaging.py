@@ -8,9 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..core.appearance import Grade
 from ..core.camera import Camera
+from ..core.edits.layers import Stack
 from ..core.normals import normals_from_depth
 from ..cuda.tables import FieldTables, FrameBuffers
+from .edit_map import owners
 from .state import Mode
 
 EMPTY = (18, 21, 26)  # where a mode has nothing to show; the plot ground of the dark theme
@@ -64,6 +67,8 @@ def to_image(
     camera: Camera,
     grid: BlockGrid | None = None,
     empty: tuple[int, int, int] = EMPTY,
+    grade: Grade | None = None,
+    layers: Stack = (),
 ) -> np.ndarray:
     """Returns the picture of a mode, uint8 RGBA, contiguous, opaque. [height, width, 4]
 
@@ -73,9 +78,15 @@ def to_image(
         camera: That it was rendered with.
         grid: Of the scene; needed by the blocks mode only.
         empty: Colour where the mode has nothing to show, 8 bit.
+        grade: Of the colours in the colour mode; None changes nothing.
+        layers: That were rendered; needed by the edits mode only.
     """
+    if mode is Mode.COLOR:
+        return _color(buffers, grade or Grade())
     if mode is Mode.BLOCKS:
         return _blocks(buffers, camera, grid or BlockGrid((0, 0), (1, 1)), empty)
+    if mode is Mode.EDITS:
+        return _edits(buffers, camera, layers, empty)
     return _PAINTERS[mode](buffers, camera, empty)
 
 
@@ -107,8 +118,8 @@ def depth_range(depth: np.ndarray) -> tuple[float, float]:
     return float(near), float(far)
 
 
-def _color(buffers: FrameBuffers, camera: Camera, empty: tuple[int, int, int]) -> np.ndarray:
-    return _opaque(_to_bytes(buffers.rgb.numpy()))
+def _color(buffers: FrameBuffers, grade: Grade) -> np.ndarray:
+    return _opaque(_to_bytes(grade.apply(buffers.rgb).numpy()))
 
 
 def _opacity(buffers: FrameBuffers, camera: Camera, empty: tuple[int, int, int]) -> np.ndarray:
@@ -145,30 +156,39 @@ def _blocks(
     buffers: FrameBuffers, camera: Camera, grid: BlockGrid, empty: tuple[int, int, int]
 ) -> np.ndarray:
     depth = buffers.median_depth.numpy()
-    x, y = _positions(camera, depth)
+    x, y, _ = _positions(camera, depth)
     block = grid.locate(x, y)
-    n_blocks = grid.division[0] * grid.division[1]
-    palette = np.array([block_color(index) for index in range(n_blocks)] + [(150, 150, 150)], np.float32)
+    return _tinted(buffers, block, grid.division[0] * grid.division[1], empty)
+
+
+def _edits(buffers: FrameBuffers, camera: Camera, layers: Stack, empty: tuple[int, int, int]) -> np.ndarray:
+    owner = owners(layers, *_positions(camera, buffers.median_depth.numpy()))
+    return _tinted(buffers, owner, len(layers), empty)
+
+
+def _tinted(buffers: FrameBuffers, number: np.ndarray, count: int, empty: tuple[int, int, int]) -> np.ndarray:
+    """Returns the picture tinted by number, grey for -1. number: [height, width], below `count`"""
+    palette = np.array([block_color(index) for index in range(count)] + [(150, 150, 150)], np.float32)
     luma = buffers.rgb.numpy() @ LUMA
     shading = (1 - SHADING) + SHADING * luma
-    colors = _to_bytes(palette[block] * (shading / 255)[..., None])
-    colors[~(depth > 0)] = empty
+    colors = _to_bytes(palette[number] * (shading / 255)[..., None])
+    colors[~(buffers.median_depth.numpy() > 0)] = empty
     return _opaque(colors)
 
 
-def _positions(camera: Camera, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns x and y in the world of every pixel's surface point. [height, width] each"""
+def _positions(camera: Camera, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns x, y and z in the world of every pixel's surface point. [height, width] each"""
     matrix = camera.c2w
     across = (np.arange(camera.width, dtype=np.float32) - camera.cx) / camera.fl_x
     down = -(np.arange(camera.height, dtype=np.float32) - camera.cy) / camera.fl_y
-    x, y = (
+    x, y, z = (
         (
             matrix[axis][3]
             + (matrix[axis][0] * across[None, :] + matrix[axis][1] * down[:, None] - matrix[axis][2]) * depth
         )
-        for axis in range(2)
+        for axis in range(3)
     )
-    return x, y
+    return x, y, z
 
 
 def _to_bytes(values: np.ndarray) -> np.ndarray:
@@ -190,7 +210,6 @@ def _opaque(colors: np.ndarray) -> np.ndarray:
 
 
 _PAINTERS: dict[Mode, Callable[[FrameBuffers, Camera, tuple[int, int, int]], np.ndarray]] = {
-    Mode.COLOR: _color,
     Mode.DEPTH: _depth,
     Mode.OPACITY: _opacity,
     Mode.NORMALS: _normals,

@@ -98,5 +98,5 @@ class Jobs:
             job.outcome = False, str(error)
         except Exception as error:
             log.exception("%s failed", job.what)
-            job.outcome = False, f"{job.what} failed: {error or type(error).__name__}"
+            job.outcome = False, f"{job.what} failed: {str(error) or type(error).__name__}"
         self._wake()

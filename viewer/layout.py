@@ -14,7 +14,10 @@ log = logging.getLogger(__name__)
 
 # Window tags are the keys of the layout file. They must be far above the automatic ids, which count from 1.
 FIRST_TAG = 10**12 + 1
-NAMES = ("Scene", "Blocks", "Viewport", "Status", "Camera", "Render", "Stats")
+NAMES = (
+    *("Scene", "Blocks", "Viewport", "Status", "Camera", "Render", "Stats", "Appearance"),
+    *("Compare", "Measure", "Edit"),
+)
 WINDOW = {name: FIRST_TAG + index for index, name in enumerate(NAMES)}
 DOCKED = {  # dock node and place among its tabs
     "Scene": (2, 0),
@@ -23,7 +26,11 @@ DOCKED = {  # dock node and place among its tabs
     "Status": (11, 0),
     "Camera": (8, 0),
     "Render": (8, 1),
-    "Stats": (9, 0),
+    "Appearance": (8, 2),
+    "Edit": (9, 0),
+    "Compare": (9, 1),
+    "Measure": (9, 2),
+    "Stats": (9, 3),
 }
 _NODES = [node for node, _ in DOCKED.values()]
 SHARES_DOCK = {name: _NODES.count(node) > 1 for name, (node, _) in DOCKED.items()}  # with another tab

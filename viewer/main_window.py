@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +16,25 @@ from .commands import Command, ShowMessage
 from .dialogs import Dialogs
 from .display import Display
 from .events import EventLog, since_start
+from .input import Input
+from .keeper import CANCEL, Question
 from .layout import WINDOW, Layout
 from .menu import MenuBar, Program
 from .pace import LONGEST_WAIT, Pace
 from .panels import PANELS, StatusBar
-from .pointer import LEFT, MIDDLE, RIGHT, Pointer
+from .path_dialog import PathWish
 from .session import Session
-from .shortcuts import COMMAND_OF, FLY_KEYS, PRESS_KEYS, Action, action_for, fly_axes
+from .shortcuts import COMMAND_OF, Action
 from .state import Theme
 from .theme import Look
+from .tools import Tools
 from .viewport import Viewport
 from .widgets import Widgets
 
 FLY_PAUSE = 1 / 60  # seconds between two steps of a flight
-MODIFIERS = ("Ctrl", "Shift", "Alt")
-KEY_NAMES = {"Ctrl": "Control"}  # where Dear PyGui has another name
-CHORD = 1.0  # seconds that a released modifier may have been held before its key is handled
+FRONT = "Edit", "Camera", "Viewport"  # tabs in front at first; the last has the keyboard
+SCENE_ENDINGS = (".yaml", ".yml")
 EVENT, TYPING = 3, 20  # drawings after an event: quick typing is worked off at one character a drawing
-REPEATING = frozenset({Action.UNDO, Action.REDO, Action.FASTER, Action.SLOWER})
-KEY_CODES = {"Plus": 602}  # ImGui's; mvKey_Plus lies outside ImGui's table of keys and reads stray memory
-BUTTONS = {LEFT: dpg.mvMouseButton_Left, RIGHT: dpg.mvMouseButton_Right, MIDDLE: dpg.mvMouseButton_Middle}
 
 log = logging.getLogger(__name__)
 
@@ -55,24 +54,24 @@ class MainWindow:
     ) -> None:
         """Wires the parts; `folder` is where the open dialog starts."""
         self._look, self._layout, self._display = look, layout, display
-        self._session, self._events = session, events
+        self.session, self._events = session, events
         self._widgets = Widgets(look)
         self._pace = Pace()
-        self._pointer = Pointer(session.pick, session.keys)
         self._viewport = Viewport(self._widgets, display, self)
         self._plan_display = plan_display
         self._panels = [panel(self._widgets, self) for panel in PANELS]
         self._status = StatusBar(self._widgets, self)
         program = Program(self._quit, self._reset_layout, self._show_about)
         self._menu = MenuBar(self._widgets, self, program)
-        self._dialogs = Dialogs(self._widgets, self.open_path, folder)
+        self._dialogs = Dialogs(self._widgets, folder)
+        self._asking: object = None  # what the dialogs ask for the keeper
+        self._input = Input(self, session, self._viewport, self._widgets, self._dialogs, self._pace, events)
         self._dropped: list[Path] = []
-        self._keys_down: set[str] = set()
-        self._modifiers: dict[str, float] = {}  # when each was pressed that was not released yet
-        self._front = [WINDOW["Camera"], WINDOW["Viewport"]]  # brought to front at first, one per frame
+        self._front = [WINDOW[name] for name in FRONT]  # brought to front at first, one per frame
         self._hidden = False
         self._theme = session.state.theme
-        self._scene: object = None
+        self._plan: object = None  # of the scene that is shown
+        self._title = "landmark-viewer"
         self._picture_pending: Any = None
         self._ready = False
         self._first_picture = True
@@ -87,41 +86,28 @@ class MainWindow:
             panel.build(self.submit)
         self._viewport.build(self.submit)
         self._status.build(self.submit)
-        with dpg.handler_registry():
-            for name in MODIFIERS:  # before the keys that they modify: a quick chord is one frame
-                for side in "LR":
-                    key = getattr(dpg, f"mvKey_{side}{KEY_NAMES.get(name, name)}")
-                    dpg.add_key_press_handler(key, callback=self._modifier_pressed, user_data=name)
-            for button in BUTTONS.values():
-                dpg.add_mouse_click_handler(button, callback=self._pressed)
-            dpg.add_mouse_double_click_handler(dpg.mvMouseButton_Left, callback=self._double_clicked)
-            dpg.add_mouse_wheel_handler(callback=self._wheel_turned)
-            for name in PRESS_KEYS:
-                key = KEY_CODES.get(name) or getattr(dpg, f"mvKey_{name}")
-                dpg.add_key_press_handler(key, callback=self._key_pressed, user_data=name)
-                dpg.add_key_release_handler(key, callback=self._key_released, user_data=name)
-            for name in MODIFIERS:
-                for side in "LR":
-                    key = getattr(dpg, f"mvKey_{side}{KEY_NAMES.get(name, name)}")
-                    dpg.add_key_release_handler(key, callback=self._modifier_released, user_data=name)
+        self._input.build()
 
     # The loop
 
     def run(self, window: glfw.Window) -> None:
         """Draws and waits until the window is closed."""
         self._glfw = window
+        self._input.attach(window)
         window.on_drop(self._dropped.extend)
-        while not self._session.wants_close and not self._glfw.should_close and dpg.is_dearpygui_running():
+        while not self.session.wants_close and dpg.is_dearpygui_running():
             now = since_start()
+            if self._glfw.should_close:
+                self._glfw.keep_open()
+                self._quit()
             self._run_callbacks()
-            self._poll_pointer()
-            flying = self._poll_keys(now)
-            self._session.advance(now)
-            self._session.ask(self._viewport.size, now)
+            flying = self._input.poll(now)
+            self.session.advance(now)
+            self.session.ask(self._viewport.size, now)
             self._take_picture()
             self._take_dropped()
             if self._glfw.is_minimised:
-                self._glfw.wait(min(max(self._session.next_time(now) - now, FLY_PAUSE), LONGEST_WAIT))
+                self._glfw.wait(min(max(self.session.next_time(now) - now, FLY_PAUSE), LONGEST_WAIT))
                 self._pace.touch(since_start())
             elif self._pace.due(now):
                 self._draw()
@@ -129,20 +115,20 @@ class MainWindow:
                 self._wait(now, flying)
 
     def _wait(self, now: float, flying: bool) -> None:
-        until = min(self._pace.next_time(now), self._session.next_time(now))
+        until = min(self._pace.next_time(now), self.session.next_time(now))
         if flying:
             until = min(until, now + FLY_PAUSE)
         pause = until - now
         if pause <= 0:
             self._pace.touch(now, 1)
             return
-        if not self._pace.owed and self._session.came_to_rest():
+        if not self._pace.owed and self.session.came_to_rest():
             self._events.write("idle")
         self._glfw.wait(pause)
         now = since_start()
-        if now < until - 1e-3 and self._pointer.drag is None:
+        if now < until - 1e-3 and self.tools.button is None:
             self._pace.touch(now, TYPING if self._widgets.is_typing else EVENT)
-        elif self._session.next_time(now) <= now:
+        elif self.session.next_time(now) <= now:
             self._pace.touch(now, 1)
 
     def _draw(self) -> None:
@@ -152,7 +138,7 @@ class MainWindow:
         dpg.render_dearpygui_frame()
         now = since_start()
         if self._picture_pending is not None:
-            self._session.note_drawing(now - began)
+            self.session.note_drawing(now - began)
         self._pace.drew(now)
         self._drawn += 1
         if self._picture_pending is not None:
@@ -169,7 +155,7 @@ class MainWindow:
             self._report_layout("ready", display=self._display.path, renderer=glfw.probe().renderer)
 
     def _show(self) -> None:
-        session, state = self._session, self._session.shown
+        session, state = self.session, self.session.shown
         if state.theme is not self._theme:
             self._theme = state.theme
             self._look.switch(state.theme is Theme.LIGHT)
@@ -177,22 +163,23 @@ class MainWindow:
             for panel in self._panels:
                 panel.restyle()
             self._pace.touch(since_start())
-        if state.scene is not self._scene:
-            self._scene, self._first_picture = state.scene, True
+        if session.plan is not self._plan:
+            self._plan, self._first_picture = session.plan, True
             self._viewport.hide_picture()
-            if session.plan is not None:
-                self._plan_display.show(session.plan)
-            dpg.set_viewport_title(
-                f"{state.scene.name} - landmark-viewer" if state.scene else "landmark-viewer"
-            )
+            self._plan_display.show(session.plan)
             self._pace.touch(since_start())
+        title = f"{'• ' * state.dirty}{state.scene.name} - landmark-viewer" if state.scene else self._title
+        if title != self._title:
+            self._title = title
+            dpg.set_viewport_title(title)
         if state.interface_hidden != self._hidden:
             self._hidden = state.interface_hidden
             self._hide_interface(state.interface_hidden)
-        self._viewport.dragging = self._pointer.drag is not None
+        self._viewport.dragging = self.tools.button is not None
         self._viewport.show(state, session.opening_seconds)
         self._menu.show(state, session.history.undo_label, session.history.redo_label)
         self._dialogs.show(state, self.submit)
+        self._ask_for_keeper()
         if self._drawn > 2 and not self._hidden:
             if self._menu.fit():
                 self._pace.touch(since_start())
@@ -203,8 +190,31 @@ class MainWindow:
             panel.show(state)
         self._status.show(state)
 
+    def _ask_for_keeper(self) -> None:
+        """Asks what the keeper must know."""
+        keeper = self.session.keeper
+        if keeper.asking is self._asking:
+            return
+        self._asking = asking = keeper.asking
+        if isinstance(asking, Question):
+            self._dialogs.ask(asking, lambda answer: keeper.answer(self.session.state, answer))
+        elif asking is not None:
+            self._dialogs.ask_for_path(
+                PathWish(
+                    "Save the scene",
+                    "A scene.yaml: it holds edits, styles and measurements, and names the checkpoint.",
+                    SCENE_ENDINGS,
+                    lambda path: keeper.save_as(self.session.state, path),
+                    "Save",
+                    saves=True,
+                    start=str(asking.suggestion),
+                    dropped=lambda: keeper.answer(self.session.state, CANCEL),
+                )
+            )
+        self._pace.touch(since_start())
+
     def _take_picture(self) -> None:
-        picture = self._session.take_picture()
+        picture = self.session.take_picture()
         if picture is not None:
             self._display.show(picture.image)
             self._viewport.refresh_picture()
@@ -231,7 +241,7 @@ class MainWindow:
         }
         if self._first_picture:
             self._first_picture = False
-            self._events.write("first_picture", scene=self._session.state.scene.name, **fields)
+            self._events.write("first_picture", scene=self.session.state.scene.name, **fields)
         self._events.write("picture", **fields)
 
     def _run_callbacks(self) -> None:
@@ -249,87 +259,6 @@ class MainWindow:
                 self.submit(ShowMessage(f"That did not work: {error}", "error"))
             self._pace.touch(since_start())
 
-    # Input
-
-    def _poll_pointer(self) -> None:
-        """Follows a drag by the pointer itself: no frame must be drawn to notice a move."""
-        drag = self._pointer.drag
-        if drag is None:
-            return
-        at = self._viewport.to_canvas(self._glfw.cursor)
-        command = self._pointer.move(at, self._session.shown, self._viewport.size)
-        if command is not None:
-            self.submit(command)
-            self._pace.hold(since_start())
-        if not self._glfw.is_button_down(drag.button):
-            self._pointer.release()
-            self._session.history.end_gesture()
-            self._pace.touch(since_start())
-
-    def _poll_keys(self, now: float) -> bool:
-        """Flies while keys are down; they are read by position, whatever the keyboard's layout."""
-        ctrl, shift, alt = (self._is_down(name) for name in MODIFIERS)
-        down: Sequence[str] = ()
-        if not (self._widgets.is_typing or self._dialogs.is_modal_open):
-            down = [name for name in FLY_KEYS if self._glfw.is_key_down(name)]
-        flying = self._session.fly(fly_axes(down, ctrl), shift, alt, now)
-        if flying:
-            self._pace.hold(now)
-        return flying
-
-    def _is_down(self, modifier: str) -> bool:
-        """Whether a modifier is held now."""
-        return any(self._glfw.is_key_down(side + modifier) for side in ("Left", "Right"))
-
-    def _is_held(self, modifier: str) -> bool:
-        """Whether a modifier was held with the key being handled: callbacks come a frame late."""
-        return self._is_down(modifier) or since_start() - self._modifiers.get(modifier, -1.0) < CHORD
-
-    def _modifier_pressed(self, _sender: int, _data: Any, name: str) -> None:
-        self._modifiers[name] = since_start()
-
-    def _modifier_released(self, _sender: int, _data: Any, name: str) -> None:
-        self._modifiers.pop(name, None)
-
-    def _pressed(self, _sender: int, button: int) -> None:
-        if not self._viewport.is_hovered:
-            return
-        number = next(n for n, value in BUTTONS.items() if value == button)
-        ctrl, shift = self._is_held("Ctrl"), self._is_held("Shift")
-        at = self._viewport.to_canvas(self._glfw.cursor)
-        self._pointer.press(number, at, self._session.shown, self._viewport.size, shift, ctrl)
-
-    def _double_clicked(self) -> None:
-        if self._viewport.is_hovered and self._session.state.scene is not None:
-            self._pointer.release()
-            self.submit(self._pointer.focus(self._viewport.to_canvas(self._glfw.cursor)))
-
-    def _wheel_turned(self, _sender: int, steps: float) -> None:
-        if not self._viewport.is_hovered:
-            return
-        at = self._viewport.to_canvas(self._glfw.cursor)
-        command = self._pointer.wheel(steps, at, self._session.shown, self._viewport.size, since_start())
-        if command is not None:
-            self.submit(command)
-            self._pace.hold(since_start())
-
-    def _key_pressed(self, _sender: int, _data: Any, name: str) -> None:
-        ctrl, shift = self._is_held("Ctrl"), self._is_held("Shift")
-        action = action_for(name, ctrl, shift)
-        repeated = name in self._keys_down
-        self._keys_down.add(name)
-        if action is None or (repeated and action not in REPEATING) or self._widgets.is_typing:
-            return
-        if self._dialogs.is_modal_open:
-            if action is Action.DISMISS:
-                self._dialogs.close()
-            return
-        self._events.write("key", action=action.value)
-        self.act(action)
-
-    def _key_released(self, _sender: int, _data: Any, name: str) -> None:
-        self._keys_down.discard(name)
-
     def _take_dropped(self) -> None:
         if self._dropped:
             path = self._dropped[0]
@@ -340,16 +269,23 @@ class MainWindow:
 
     def submit(self, command: Command) -> None:
         """Does what the user asked."""
-        self._session.submit(command)
+        self.session.submit(command)
         self._pace.touch(since_start())
 
     def act(self, action: Action) -> None:
         """Does what a key of the table would do."""
+        commands = self.tools.act(action, self._input.cursor, self.session.shown, self._input.size)
+        if commands is not None:
+            for command in commands:
+                self.submit(command)
+            return
         actions: dict[Action, Callable[[], None]] = {
-            Action.UNDO: self._session.undo,
-            Action.REDO: self._session.redo,
+            Action.UNDO: self.session.undo,
+            Action.REDO: self.session.redo,
             Action.OPEN: self._ask_for_scene,
-            Action.SCREENSHOT: self._session.save_picture,
+            Action.SAVE: lambda: self.session.keeper.save(self.session.state),
+            Action.SAVE_AS: lambda: self.session.keeper.save_elsewhere(self.session.state),
+            Action.SCREENSHOT: self.session.save_picture,
             Action.FOCUS: self._focus,
         }
         if action in actions:
@@ -358,13 +294,23 @@ class MainWindow:
         elif action in COMMAND_OF:
             self.submit(COMMAND_OF[action])
 
+    @property
+    def tools(self) -> Tools:
+        """What the left button does over the picture."""
+        return self._input.tools
+
     def plan_picture(self) -> tuple[int, tuple[float, float]]:
         """Returns the texture that holds the scene from above, and its lower right corner in it."""
         return self._plan_display.texture, self._plan_display.uv_max
 
     def open_path(self, path: Path) -> None:
-        """Opens a scene in the background."""
-        self._session.open(path)
+        """Opens a scene in the background, after asking where something would be lost."""
+        self.session.ask_to_open(path)
+        self._pace.touch(since_start())
+
+    def choose_file(self, wish: PathWish) -> None:
+        """Asks the user for a file."""
+        self._dialogs.ask_for_path(wish)
         self._pace.touch(since_start())
 
     def open_demo(self, word: str) -> None:
@@ -373,46 +319,55 @@ class MainWindow:
 
     def fly_to_block(self, block: int) -> None:
         """Moves the camera over a block, visibly."""
-        self._session.fly_to_block(block)
+        self.session.fly_to_block(block)
         self._pace.touch(since_start())
 
     def copy_camera(self) -> None:
         """Puts the camera on the clipboard, in the form that the command line reads."""
-        dpg.set_clipboard_text(self._session.camera_text())
+        dpg.set_clipboard_text(self.session.camera_text())
         self.submit(ShowMessage("The camera is on the clipboard"))
 
     def paste_camera(self) -> None:
         """Takes the camera from the clipboard."""
-        self._session.set_camera_text(dpg.get_clipboard_text() or "")
+        self.session.set_camera_text(dpg.get_clipboard_text() or "")
         self._pace.touch(since_start())
 
     def gesture(self, kind: str) -> str:
         """Returns the key under which changes of this kind are one step of the history."""
-        return self._session.keys.running(kind, since_start())
+        return self.session.keys.running(kind, since_start())
 
     def _focus(self) -> None:
         """Focuses what is under the pointer, or in the middle where the pointer is elsewhere."""
-        if self._session.state.scene is None:
+        if self.session.state.scene is None:
             return
-        width, height = self._viewport.size
+        width, height = self._input.size
         hovered = self._viewport.is_hovered
-        at = self._viewport.to_canvas(self._glfw.cursor) if hovered else (width / 2, height / 2)
-        self.submit(self._pointer.focus(at))
+        at = self._input.cursor if hovered else (width / 2, height / 2)
+        self.submit(self.tools.pointer.focus(at))
 
     def _ask_for_scene(self) -> None:
-        self._dialogs.ask_for_scene(self._session.state.recent)
+        self.choose_file(
+            PathWish(
+                "Open a scene",
+                "A scene.yaml, a LandMark checkpoint (.th), or a folder that holds one.",
+                (*SCENE_ENDINGS, ".th"),
+                self.open_path,
+                recent=self.session.state.recent,
+            )
+        )
 
     def _show_about(self) -> None:
-        self._dialogs.show_about(self._session.state.status.backend)
+        self._dialogs.show_about(self.session.state.status.backend)
 
     def _quit(self) -> None:
-        self._session.wants_close = True
+        self.session.ask_to_close()
+        self._pace.touch(since_start())
 
     def _reset_layout(self) -> None:
         size = dpg.get_viewport_client_width(), dpg.get_viewport_client_height()
         if not self._layout.reset(*size):
             self.submit(ShowMessage("The layout is as at first when the program starts again"))
-        self._front = [WINDOW["Camera"], WINDOW["Viewport"]]
+        self._front = [WINDOW[name] for name in FRONT]
 
     def _hide_interface(self, hidden: bool) -> None:
         """Leaves the picture and the menu bar, which Dear PyGui always draws, or brings everything back."""
@@ -420,7 +375,7 @@ class MainWindow:
             if name != "Viewport":
                 dpg.configure_item(window, show=not hidden)
         if not hidden:
-            self._front = [WINDOW["Camera"], WINDOW["Viewport"]]
+            self._front = [WINDOW[name] for name in FRONT]
         self._pace.touch(since_start(), 4)
 
     def _report_layout(self, event: str, **fields: Any) -> None:

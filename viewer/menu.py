@@ -8,12 +8,32 @@ from pathlib import Path
 
 import dearpygui.dearpygui as dpg
 
-from .commands import SetTheme, ToggleBlockBorders
+from .commands import SetTheme, ToggleBlockBorders, ToggleEdits
 from .panels.panel import Host, Submit
 from .panels.render import MODE_ACTIONS, MODE_WORDS
 from .shortcuts import Action, keys_of
 from .state import Theme, ViewerState
 from .widgets import Widgets
+
+MENU_GAP = 12  # logical pixels between two items of the bar
+EDIT_ACTIONS = (
+    (
+        ("Select building", Action.SELECT_BUILDING),
+        ("Select rectangle", Action.SELECT_RECTANGLE),
+        ("Select polygon", Action.SELECT_POLYGON),
+        ("Invert selection", Action.INVERT),
+    ),
+    (
+        ("Remove", Action.REMOVE),
+        ("Hide", Action.HIDE),
+        ("Unhide all", Action.UNHIDE),
+    ),
+    (
+        ("Copy", Action.COPY),
+        ("Paste", Action.PASTE),
+        ("Duplicate", Action.DUPLICATE),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -43,9 +63,7 @@ class MenuBar:
         with dpg.viewport_menu_bar() as bar:
             self.widgets.styled(bar, "menu")
             self._build_file()
-            with dpg.menu(label="Edit"):
-                self._undo = self._action("Undo", Action.UNDO)
-                self._redo = self._action("Redo", Action.REDO)
+            self._build_edit(submit)
             self._build_view(submit)
             with dpg.menu(label="Camera"):
                 for words, action in (
@@ -68,6 +86,7 @@ class MenuBar:
                 dpg.add_menu_item(label="About", callback=self._program.about)
             self._spacer = dpg.add_spacer(width=1)
             self._name = self.widgets.text("", "muted")
+            self._unsaved = self.widgets.text("", "warn")
 
     def show(self, state: ViewerState, undo: str, redo: str) -> None:
         """Enables what can be done; `undo` and `redo` name the steps, "" for none."""
@@ -85,13 +104,17 @@ class MenuBar:
         if state.recent != self._recent:
             self._recent = state.recent
             self._list_recent()
+        dpg.set_value(self._edits_shown, state.edits_shown)
         name = state.scene.path.name if state.scene else ""
-        if dpg.get_value(self._name) != name:
-            dpg.set_value(self._name, name)
+        for item, words in ((self._name, name), (self._unsaved, "• unsaved" if state.dirty else "")):
+            if dpg.get_value(item) != words:
+                dpg.set_value(item, words)
 
     def fit(self) -> bool:
         """Pushes the name of the scene to the right edge; True where it moved."""
         end = dpg.get_item_rect_min(self._name)[0] + self.widgets.text_width(dpg.get_value(self._name))
+        if words := dpg.get_value(self._unsaved):
+            end += self.look.px(MENU_GAP) + self.widgets.text_width(words)
         gap = dpg.get_viewport_client_width() - self.look.px(12) - end
         wanted = max(1, int(dpg.get_item_width(self._spacer) + gap))
         if dpg.get_item_width(self._spacer) == wanted:
@@ -108,9 +131,25 @@ class MenuBar:
                 dpg.add_menu_item(label="Town", callback=lambda: self.host.open_demo("demo"))
                 dpg.add_menu_item(label="Brighton Beach", callback=lambda: self.host.open_demo("brighton"))
             dpg.add_separator()
+            self._needs_scene.append(self._action("Save", Action.SAVE))
+            self._needs_scene.append(self._action("Save as…", Action.SAVE_AS))
             self._needs_scene.append(self._action("Save picture", Action.SCREENSHOT))
             dpg.add_separator()
             dpg.add_menu_item(label="Quit", callback=self._program.quit)
+
+    def _build_edit(self, submit: Submit) -> None:
+        with dpg.menu(label="Edit"):
+            self._undo = self._action("Undo", Action.UNDO)
+            self._redo = self._action("Redo", Action.REDO)
+            dpg.add_separator()
+            for group in EDIT_ACTIONS:
+                for words, action in group:
+                    self._needs_scene.append(self._action(words, action))
+                dpg.add_separator()
+            self._edits_shown = dpg.add_menu_item(
+                label="Show edits", check=True, callback=lambda: submit(ToggleEdits())
+            )
+            self._needs_scene.append(self._edits_shown)
 
     def _build_view(self, submit: Submit) -> None:
         with dpg.menu(label="View"):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.appearance import Appearance
+from ..core.edits.layers import Stack
 from ..core.errors import InputError
 from ..core.kernels import build_ahead
 from ..cuda.tables import Quality
@@ -115,16 +115,36 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
     build_ahead()  # beside the import of torch, which takes as long
     from ..core.edits.compile import EditCompiler
     from ..core.render import Renderer
-    from ..scenes.load import open_scene
+    from ..scenes.load import open_scene, open_source
 
     scene = open_scene(path, overrides)
     renderer = Renderer(scene.model, scene.spec.model.precision)
+    compiler = EditCompiler(renderer, open_source, scene.spec.frame.metres_per_unit)
+    scene, compiled = _compiled(scene, compiler)
     facts = facts_of(scene, renderer)
     files = tuple(scene.opened.files)
-    compiler = EditCompiler(renderer)
-    compiled = compiler.compile(facts.edits)
     plan = _plan_picture(facts, scene, renderer)
     return Loaded(facts, renderer, scene.background, files, plan, scene, compiler, compiled)
+
+
+def _compiled(scene: Scene, compiler: EditCompiler) -> tuple[Scene, CompiledEdits | None]:
+    """Compiles the layers of a scene; one that cannot be shown is switched off, and a notice says why."""
+    wanted = tuple(layer for layer in scene.edits if layer.enabled)
+    try:
+        return scene, compiler.compile(wanted)
+    except InputError:
+        shown: Stack = ()
+    compiled, failures = None, []
+    for layer in wanted:
+        try:
+            compiled = compiler.compile((*shown, layer))
+            shown = (*shown, layer)
+        except InputError as error:
+            failures.append(f"{error}; the layer is switched off.")
+    uids = {layer.uid for layer in shown}
+    edits = tuple(replace(layer, enabled=layer.uid in uids) for layer in scene.spec.edits)
+    notices = (*scene.notices, *failures)
+    return replace(scene, spec=replace(scene.spec, edits=edits), notices=notices), compiled
 
 
 def _plan_picture(facts: SceneFacts, scene: Scene, renderer: Renderer) -> np.ndarray:
@@ -156,12 +176,15 @@ def facts_of(scene: Scene, renderer: Renderer) -> SceneFacts:
         n_directions=model.n_directions,
         channels=(model.density_channels, model.appearance_channels),
         n_codes=0 if model.embedding is None else len(model.embedding),
-        styles=tuple((name, Appearance.of(code)) for name, code in spec.appearance.styles),
+        styles=spec.appearance.styles,
         has_nerf=model.nerf is not None,
         metres_per_unit=spec.frame.metres_per_unit,
         epsg=spec.frame.epsg,
         origin=spec.frame.origin,
         home=Pose.from_matrix(camera.matrix, camera.fov_y, distance),
         notices=scene.notices,
-        appearance=Appearance.of(spec.appearance.code),
+        appearance=spec.appearance.start,
+        edits=scene.edits,
+        measurements=spec.measurements,
+        has_photos=spec.dataset is not None,
     )

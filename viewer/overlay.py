@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -129,74 +129,100 @@ def draw_borders(pen: Pen, scene: SceneFacts, camera: Camera, near: float) -> No
     """Draws the block grid at the height of the ground that the home view looks at."""
     low, high = (np.array(corner) for corner in scene.aabb)
     ground = ground_of(scene)
+    segments = []
     for axis, count in enumerate(scene.division):
         for at in np.linspace(low[axis], high[axis], count + 1):
             start, end = low.copy(), high.copy()
             start[axis] = end[axis] = at
             start[2] = end[2] = ground
-            _draw_segment(pen, camera, near, start, end, ((8, 12, 18, 70), 2.5), ((255, 255, 255, 150), 1))
+            segments.append((start, end))
+    parts = visible_parts(camera, near, np.array(segments))
+    draw_lines(pen, parts, ((8, 12, 18, 70), 2.5), ((255, 255, 255, 150), 1))
 
 
 def draw_block_box(pen: Pen, scene: SceneFacts, block: int, camera: Camera, near: float) -> None:
     """Draws the edges of the selected block."""
     x0, y0, x1, y1 = block_footprint(scene, block)
-    z0, z1 = scene.aabb[0][2], scene.aabb[1][2]
-    corners = [np.array([x, y, z]) for z in (z0, z1) for x, y in ((x0, y0), (x1, y0), (x1, y1), (x0, y1))]
-    edges = [(k, (k + 1) % 4) for k in range(4)] + [(4 + k, 4 + (k + 1) % 4) for k in range(4)]
-    for first, second in edges + [(k, k + 4) for k in range(4)]:
-        ends = corners[first], corners[second]
-        _draw_segment(pen, camera, near, *ends, (HALO, 4.0), (HUD_ACCENT, 1.5))
+    outline = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+    edges = prism_edges(outline, scene.aabb[0][2], scene.aabb[1][2])
+    draw_lines(pen, visible_parts(camera, near, edges), (HALO, 4.0), (HUD_ACCENT, 1.5))
 
 
-def visible_part(
-    camera: Camera, near: float, start: np.ndarray, end: np.ndarray
-) -> list[tuple[float, float]]:
-    """Projects a segment, cut where it comes nearer than `near`; empty when nothing of it is in front."""
+def prism_edges(outline: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Returns the edges of an upright prism: below, above, and the upright ones. [3 n, 2, 3]"""
+    floor = np.concatenate([outline, np.full((len(outline), 1), low)], axis=1)
+    roof = np.concatenate([outline, np.full((len(outline), 1), high)], axis=1)
+    rings = [np.stack([ring, np.roll(ring, -1, axis=0)], axis=1) for ring in (floor, roof)]
+    return np.concatenate([*rings, np.stack([floor, roof], axis=1)])
+
+
+def visible_parts(camera: Camera, near: float, segments: np.ndarray) -> np.ndarray:
+    """Projects segments, and cuts off what is behind the camera or far outside of the picture.
+
+    Args:
+        camera: Of the picture.
+        near: z-depth in front of which nothing is drawn, scene units.
+        segments: Ends in the world. [n, 2, 3]
+
+    Returns:
+        Column and row of the ends of what is left of them. [m, 2, 2], m <= n
+    """
     to_camera = np.linalg.inv(camera.matrix)
-    first, second = (to_camera[:3, :3] @ point + to_camera[:3, 3] for point in (start, end))
-    depths = -first[2], -second[2]
-    if max(depths) <= near:
-        return []
-    if min(depths) < near:
-        share = (near - depths[0]) / (depths[1] - depths[0])
-        cut = first + share * (second - first)
-        first, second = (cut, second) if depths[0] < near else (first, cut)
-    points = (
-        (camera.cx + camera.fl_x * p[0] / -p[2], camera.cy - camera.fl_y * p[1] / -p[2])
-        for p in (first, second)
+    local = np.asarray(segments, np.float64).reshape(-1, 2, 3) @ to_camera[:3, :3].T + to_camera[:3, 3]
+    depth = -local[..., 2]
+    local = local[depth.max(axis=1, initial=-np.inf) > near]
+    depth = -local[..., 2]
+    way = local[:, 1] - local[:, 0]
+    fall = np.where(way[:, 2] == 0, 1.0, -way[:, 2])
+    cut = (near - depth[:, 0]) / fall
+    shares = np.stack(
+        [np.where(depth[:, 0] < near, cut, 0.0), np.where(depth[:, 1] < near, cut, 1.0)], axis=1
     )
-    return [(float(x), float(y)) for x, y in points]
+    ends = local[:, :1] + shares[..., None] * way[:, None]
+    pixels = np.stack(
+        [
+            camera.cx + camera.fl_x * ends[..., 0] / -ends[..., 2],
+            camera.cy - camera.fl_y * ends[..., 1] / -ends[..., 2],
+        ],
+        axis=-1,
+    )
+    return _inside_window(camera, pixels)
 
 
-def _draw_segment(
+def draw_lines(pen: Pen, parts: np.ndarray, *strokes: tuple[Rgba, float]) -> None:
+    """Draws projected segments [n, 2, 2], one stroke (colour, thickness) over the other."""
+    for color, thickness in strokes:
+        for start, end in parts.tolist():
+            pen.line(start, end, color, thickness)
+
+
+def draw_segment(
     pen: Pen, camera: Camera, near: float, start: np.ndarray, end: np.ndarray, *strokes: tuple[Rgba, float]
 ) -> None:
-    for points in _inside_window(camera, visible_part(camera, near, start, end)):
-        for color, thickness in strokes:
-            pen.line(points[0], points[1], color, thickness)
+    """Draws one segment of the world."""
+    draw_lines(pen, visible_parts(camera, near, np.array([[start, end]])), *strokes)
 
 
-def _inside_window(camera: Camera, points: list[tuple[float, float]]) -> Iterator[list[tuple[float, float]]]:
-    """Cuts a projected segment to a frame around the picture: far-off coordinates overflow when drawn."""
-    if not points:
-        return
-    (x0, y0), (x1, y1) = points
-    near, far = 0.0, 1.0
-    limits = ((x0, x1 - x0, camera.width), (y0, y1 - y0, camera.height))
-    for start, step, side in limits:
-        for distance, rate in (
-            (start + side, -step),
-            (2 * side - start, step),
-        ):  # one picture beyond each side
-            if rate == 0:
-                if distance < 0:
-                    return
-            elif rate > 0:
-                far = min(far, distance / rate)
-            else:
-                near = max(near, distance / rate)
-    if near < far:
-        yield [(x0 + share * (x1 - x0), y0 + share * (y1 - y0)) for share in (near, far)]
+def pixel_of(camera: Camera, near: float, point: Sequence[float] | np.ndarray) -> tuple[float, float] | None:
+    """Returns where a point is in the picture, None where it is not in front of the camera."""
+    column, row, depth = camera.project(np.asarray(point))
+    return (float(column), float(row)) if depth > near else None
+
+
+def _inside_window(camera: Camera, pixels: np.ndarray) -> np.ndarray:
+    """Cuts segments [n, 2, 2] one picture beyond each side: far-off coordinates overflow when drawn."""
+    size = np.array([camera.width, camera.height], np.float64)
+    start, way = pixels[:, 0], pixels[:, 1] - pixels[:, 0]
+    still = way == 0
+    rate = np.where(still, 1.0, way)
+    crossings = np.stack([(-size - start) / rate, (2 * size - start) / rate])  # [2, n, 2]
+    first = np.where(still, -np.inf, crossings.min(axis=0)).max(axis=1, initial=0.0)
+    last = np.where(still, np.inf, crossings.max(axis=0)).min(axis=1, initial=1.0)
+    beyond = still & ((start < -size) | (start > 2 * size))
+    kept = (first < last) & ~beyond.any(axis=1)
+    shares = np.stack([first, last], axis=1)[kept]
+    cut: np.ndarray = start[kept, None] + shares[..., None] * way[kept, None]
+    return cut
 
 
 def draw_empty(pen: Pen, width: int, height: int) -> tuple[float, float]:

@@ -62,11 +62,20 @@ def ground_height(camera: Camera, depth: np.ndarray, fallback: float) -> float:
         depth: Median z-depth, scene units; 0: no surface. [height, width]
         fallback: Returned where the picture shows no surface.
     """
+    heights = surface_heights(camera, depth)
+    return float(np.percentile(heights, GROUND_PERCENT)) if len(heights) else fallback
+
+
+def surface_heights(camera: Camera, depth: np.ndarray) -> np.ndarray:
+    """Returns z of some thousand points of the surface that a picture shows, scene units. [n]
+
+    Args:
+        camera: Of the depth picture, at its size.
+        depth: Median z-depth, scene units; 0: no surface. [height, width]
+    """
     stride = max(1, int(np.sqrt(depth.size / SAMPLES)))
     sparse = depth[::stride, ::stride]
     row, column = np.nonzero(sparse > 0)
-    if not len(row):
-        return fallback
     z = sparse[row, column].astype(np.float64)
     local = np.stack(
         [
@@ -75,8 +84,8 @@ def ground_height(camera: Camera, depth: np.ndarray, fallback: float) -> float:
             -np.ones(len(z)),
         ]
     )
-    heights = camera.matrix[2, 3] + z * (camera.matrix[2, :3] @ local)
-    return float(np.percentile(heights, GROUND_PERCENT))
+    heights: np.ndarray = camera.matrix[2, 3] + z * (camera.matrix[2, :3] @ local)
+    return heights
 
 
 def _surface_depth(camera: Camera, column: float, row: float, depth: np.ndarray | None) -> float:

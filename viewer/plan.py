@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..core.camera import Camera
+from . import navigation
 from .state import Pose, SceneFacts
 
 MARGIN = 0.08  # shares of the plan around the blocks
 MAX_ASPECT, MIN_ASPECT = 1.25, 0.4  # height of the plan over its width
 PICTURE_HEIGHTS = 3.0  # sizes of the plan from which its picture is taken, if the far end of rays allows it
 FAR_SHARE = 0.95  # of the far end of rays that the ground may be away then
+BLOCK_FILL = 1.3  # height of the view over the side of the block that it shows
+BLOCK_PITCH = math.radians(-40)  # a flight to a block looks down at least so steeply
 REACH = 3.0  # scene sizes that a view without ground in sight is drawn far
 
 
@@ -55,6 +58,15 @@ def block_footprint(scene: SceneFacts, block: int) -> tuple[float, float, float,
     width, depth = ((high[axis] - low[axis]) / scene.division[axis] for axis in (0, 1))
     x, y = low[0] + column * width, low[1] + row * depth
     return x, y, x + width, y + depth
+
+
+def over_block(scene: SceneFacts, block: int, pose: Pose, ground: float) -> Pose:
+    """Returns the pose that shows one block as a whole, from the direction of a pose."""
+    x0, y0, x1, y1 = block_footprint(scene, block)
+    height = min(max(ground, scene.aabb[0][2]), scene.aabb[1][2])
+    distance = BLOCK_FILL * max(x1 - x0, y1 - y0) / 2 / math.tan(math.radians(pose.fov_y) / 2)
+    turned = replace(pose, pitch=min(pose.pitch, BLOCK_PITCH), roll=0.0)
+    return navigation.focus(turned, np.array([(x0 + x1) / 2, (y0 + y1) / 2, height]), distance)
 
 
 def ground_of(scene: SceneFacts) -> float:

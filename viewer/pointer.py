@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..core.camera import Camera
 from . import navigation
@@ -38,6 +39,8 @@ class Drag:
     pose: Pose  # when the button went down
     camera: Camera  # of that pose
     depth: float  # z-depth of what lay under the pointer then
+    slop: float = 0.0  # pixels that it may wander and still be a click
+    moved: bool = False
 
 
 class Pointer:
@@ -50,9 +53,16 @@ class Pointer:
         self.drag: Drag | None = None
 
     def press(
-        self, button: int, at: Pixel, state: ViewerState, size: tuple[int, int], shift: bool, ctrl: bool
+        self,
+        button: int,
+        at: Pixel,
+        state: ViewerState,
+        size: tuple[int, int],
+        shift: bool,
+        ctrl: bool,
+        slop: float = 0.0,
     ) -> None:
-        """Begins a drag; a second button pressed during one is ignored."""
+        """Begins a drag; a second button pressed during one is ignored. Nothing moves within the slop."""
         if self.drag is not None or state.scene is None:
             return
         action = drag_action(button, state.navigation, shift, ctrl)
@@ -61,7 +71,7 @@ class Pointer:
         if action is Action.PAN:
             depth = max(self._pick(at).depth_for(camera), navigation.MIN_DISTANCE)
         gesture = self._keys.begin(action.value)
-        self.drag = Drag(button, action, gesture, at, at, state.pose, camera, depth)
+        self.drag = Drag(button, action, gesture, at, at, state.pose, camera, depth, slop)
 
     def move(self, to: Pixel, state: ViewerState, size: tuple[int, int]) -> SetPose | None:
         """Returns the command of a move during a drag, None where nothing moves."""
@@ -69,9 +79,9 @@ class Pointer:
         if drag is None or to == drag.last:
             return None
         dx, dy = to[0] - drag.last[0], to[1] - drag.last[1]
-        self.drag = Drag(
-            drag.button, drag.action, drag.gesture, drag.start, to, drag.pose, drag.camera, drag.depth
-        )
+        if not drag.moved and math.hypot(dx, dy) < drag.slop:
+            return None
+        self.drag = replace(drag, last=to, moved=True)
         if drag.action is Action.ORBIT:
             pose = navigation.orbit(state.pose, dx, dy, size[1])
         elif drag.action is Action.TURN:
@@ -82,9 +92,10 @@ class Pointer:
             pose = navigation.pan(drag.pose, drag.camera, drag.start, to, drag.depth)
         return SetPose(pose, drag.gesture, LABELS[drag.action])
 
-    def release(self) -> None:
-        """Ends the drag."""
-        self.drag = None
+    def release(self) -> Drag | None:
+        """Ends the drag and returns it."""
+        drag, self.drag = self.drag, None
+        return drag
 
     def wheel(
         self, steps: float, at: Pixel, state: ViewerState, size: tuple[int, int], now: float

@@ -74,6 +74,11 @@ class RenderRequest:
         """What the rendered pixels depend on, beside quality and scale."""
         return self.camera, replace(self.appearance, grade=Grade()), self.edits, self.background
 
+    @property
+    def look(self) -> tuple[Mode, Grade]:
+        """How the rendered pixels are shown."""
+        return self.mode, self.appearance.grade
+
     def is_same(self, other: RenderRequest | None) -> bool:
         """Whether both ask for the same picture, if at different times."""
         return other is not None and replace(self, input_time=other.input_time) == other
@@ -174,6 +179,13 @@ class RenderWorker:
             if self._job is not None and self._is_superseded(self._job):
                 self._cancel()
             self._condition.notify_all()
+
+    def stop_refining(self) -> None:
+        """Ends a refinement: what it refines is about to be replaced. The next request is served as usual."""
+        with self._condition:
+            if self._job is not None and not self._job.request.moving:
+                self._latest = None
+                self._cancel()
 
     def set_renderer(self, renderer: Renderer | None) -> None:
         """Changes the scene: drops request, pictures and refinement of the old one. None shows nothing."""
@@ -314,7 +326,7 @@ class RenderWorker:
         order = centre_out(camera.width, camera.height)
         # With nothing to draw over, the first picture comes in one piece.
         size = max(len(order) // FIRST_SLICE, SMALLEST_SLICE) if start else len(order)
-        taken, render_seconds, mode = 0, 0.0, job.request.mode
+        taken, render_seconds, look = 0, 0.0, job.request.look
         published = time.perf_counter()
         while taken < len(order):
             began = time.perf_counter()
@@ -324,14 +336,14 @@ class RenderWorker:
             taken = min(taken + size, len(order))
             pause = max(PUBLISH_EVERY, IMAGING_SHARE * self._imaging_seconds)
             size = int(np.clip(size * pause / max(seconds, 1e-6), SMALLEST_SLICE, 4 * size))
-            due = began + seconds - published >= 0.9 * pause or job.request.mode is not mode
+            due = began + seconds - published >= 0.9 * pause or job.request.look != look
             if taken == len(order):
                 self._remember(job, stage, camera, buffers)
                 self._learn(stage, render_seconds)
             if due or taken == len(order):
                 progress = done + share * taken / len(order)
                 self._publish(job, stage, camera, buffers, progress, 1000 * render_seconds)
-                published, mode = time.perf_counter(), job.request.mode
+                published, look = time.perf_counter(), job.request.look
 
     def _learn(self, stage: Stage, seconds: float) -> None:
         if stage.quality is Quality.FAST:
@@ -373,7 +385,9 @@ class RenderWorker:
             self._adopt(job)
             request = job.request
         began = time.perf_counter()
-        image = to_image(request.mode, buffers, camera, job.grid)
+        layers = request.edits.layers if request.edits else ()
+        grade = request.appearance.grade
+        image = to_image(request.mode, buffers, camera, job.grid, grade=grade, layers=layers)
         self._imaging_seconds = time.perf_counter() - began
         final = Stage(request.quality_at_rest, request.resolution)
         picture = Picture(

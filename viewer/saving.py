@@ -36,9 +36,9 @@ def save_picture(picture: Picture, facts: SceneFacts, files: tuple[Path, ...]) -
     path = next(candidate for candidate in candidates if not candidate.exists())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        provenance = Provenance(
-            files, picture.request.appearance, picture.request.background, facts.metres_per_unit
-        )
+        asked = picture.request
+        edits = asked.edits.layers if asked.edits else ()
+        provenance = Provenance(files, asked.appearance, edits, asked.background, facts.metres_per_unit)
         write_frame(path, _frame(picture), provenance)
     except (InputError, OSError) as error:
         log.warning("saving failed: %s", error)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import math
-import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.camera import Camera
 from ..core.errors import InputError
 from . import navigation
+from .camera_text import camera_text, pose_from_text
 from .commands import (
     GLIDING,
     BeginOpening,
@@ -25,36 +22,46 @@ from .commands import (
     DismissMessage,
     OpeningFailed,
     SceneOpened,
+    SetDirty,
+    SetJob,
     SetNavigation,
     SetPose,
     SetStatus,
     ShowMessage,
 )
+from .comparison import Comparison, in_view
+from .counterparts import Counterparts
 from .edit_job import EditJob
 from .events import EventLog, since_start
+from .frame_rate import FrameRate
 from .history import GestureKeys, History
 from .jobs import Jobs
+from .keeper import Keeper
+from .measuring import Measuring
 from .navigation import Glide
 from .opening import Failed, Loaded, SceneLoader
 from .picking import Picked, ground_height, pick
-from .plan import block_footprint
+from .picture_saver import PictureSaver
+from .plan import over_block
 from .quality import SETTLE
+from .selector import Selector
 from .state import Message, Navigation, Pose, RenderStatus, ViewerState
 
 if TYPE_CHECKING:  # these need torch, which is imported while the window is already there
     from ..core.edits.compiled import CompiledEdits
+    from ..core.render import Renderer
+    from ..scenes.load import Scene
     from .render_worker import Picture, RenderRequest, RenderWorker
 
 INFO_SECONDS = 6.0  # that a message stays which is no error
-RATE_SECONDS = 1.0  # over which pictures per second are counted
 GROUND_SECONDS = 0.5  # between two estimates of the height of the ground
+JOB_SECONDS = 0.25  # between two reports of work in the background
+COMPILING_SECONDS = 0.25  # after which it is said that the edits of the picture are not the newest
+LONGEST_PAUSE = 1.0  # seconds that compiling edits may keep a picture from being refined
 LONGEST_STEP = 0.1  # seconds of flight in one step, however late the loop is
 LONGEST_TURN = 0.5  # seconds after which a picture that does not come is no longer waited for
-DRAWING_WEIGHT = 0.1  # of the newest drawing in the smoothed time
-RENDER_SHARE = 0.5  # of the time of a picture that rendering gets at least, however slow drawing is
-BLOCK_FILL = 1.3  # height of the view over the side of the block that it shows
-BLOCK_PITCH = math.radians(-40)  # a flight to a block looks down at least so steeply
 
+QUIET = (SetStatus, SetJob, SetDirty)  # reports of the program itself: not for the event log
 SHOWN = ("render", "appearance", "edits", "edits_shown")  # what the picture depends on beside the pose
 
 log = logging.getLogger(__name__)
@@ -89,7 +96,12 @@ class Session:
         self._worker: RenderWorker | None = None  # from the first scene on
         self._loader = SceneLoader(wake)
         self.jobs = Jobs(wake)
+        self.keeper = Keeper(self.submit)
         self._edit_job = EditJob(wake)
+        self.comparison = Comparison(wake, Counterparts(self.jobs, self._fly_to_photo))
+        self.measuring = Measuring(wake)
+        self._compiled: CompiledEdits | None = None  # that were last asked for in a picture
+        self.selector = Selector(wake)
         self._loaded: Loaded | None = None
         self._opening_since = 0.0
         self._glide: Glide | None = None
@@ -97,16 +109,14 @@ class Session:
         self._input_time = 0.0
         self._moved = -math.inf  # when the view last changed
         self._request: RenderRequest | None = None
-        self._times: deque[float] = deque()  # of the moving pictures of the last second
+        self._rate = FrameRate()
         self._ground = 0.0
         self._ground_time = -math.inf
         self._message: tuple[Message | None, float] = (None, 0.0)
-        self._wants_picture_saved = False
-        self._saved: deque[ShowMessage] = deque()
+        self._saver = PictureSaver(events, wake)
         self._has_worked = True  # since it last came to rest
         self._takes_turns = takes_turns
         self._awaited_since = -math.inf  # when the moving picture was asked for that is still to come
-        self._drawing = 0.0  # smoothed seconds that the window takes to draw a picture
         self._flown = 0.0  # when the last step of a flight was taken, 0: not flying
 
     # Commands
@@ -121,9 +131,11 @@ class Session:
         self.state = self.history.do(self.state, command)
         if (glide or isinstance(command, GLIDING)) and self.state.pose != start and self._size[0]:
             self._glide = Glide(start, self.state.pose, since_start())
+        if isinstance(command, QUIET):
+            self._has_worked = True
+            return
         name = type(command).__name__
-        if not isinstance(command, SetStatus):
-            self._events.write("command", name=name)
+        self._events.write("command", name=name)
         self._note_change(before, name)
 
     def undo(self) -> None:
@@ -134,6 +146,14 @@ class Session:
         """Brings the last undone step back."""
         self._exchange(self.history.redo, "redo")
 
+    def undo_layer(self, uid: int) -> None:
+        """Brings the previous version of a layer back."""
+        self._exchange(lambda state: self.history.undo_layer(state, uid), "undo_layer")
+
+    def redo_layer(self, uid: int) -> None:
+        """Brings the version of a layer back that was last undone."""
+        self._exchange(lambda state: self.history.redo_layer(state, uid), "redo_layer")
+
     def _exchange(self, change: Callable[[ViewerState], ViewerState], name: str) -> None:
         before, self._glide = self.state, None
         self.state = change(self.state)
@@ -143,6 +163,9 @@ class Session:
     def _note_change(self, before: ViewerState, kind: str) -> None:
         """Remembers when the user changed what the picture shows."""
         self._has_worked = True
+        dirty = self.keeper.note(self.state)
+        if dirty != self.state.dirty:
+            self.submit(SetDirty(dirty))
         if before.scene is not self.state.scene:
             return
         moved = before.pose != self.state.pose
@@ -169,6 +192,16 @@ class Session:
         """The open scene from above, for the plan map. uint8 [height, width, 4]"""
         return self._loaded.plan if self._loaded else None
 
+    @property
+    def renderer(self) -> Renderer | None:
+        """What renders the open scene."""
+        return self._loaded.renderer if self._loaded else None
+
+    @property
+    def scene(self) -> Scene | None:
+        """The open scene as its files say it."""
+        return self._loaded.scene if self._loaded else None
+
     # Opening
 
     def open(self, path: Path, overrides: Sequence[str] = ()) -> None:
@@ -176,6 +209,18 @@ class Session:
         self._opening_since = since_start()
         self.submit(BeginOpening(path.name or str(path)))
         self._loader.open(path, overrides)
+
+    def ask_to_open(self, path: Path) -> None:
+        """Opens a scene; asks before where something would be lost."""
+        self.keeper.guard(self.state, lambda: self.open(path))
+
+    def ask_to_close(self) -> None:
+        """Ends the run; asks before where something would be lost."""
+
+        def close() -> None:
+            self.wants_close = True
+
+        self.keeper.guard(self.state, close)
 
     @property
     def opening_seconds(self) -> float:
@@ -198,11 +243,16 @@ class Session:
         else:
             self._worker.set_renderer(loaded.renderer)
         self._loaded, self.picture, self._request, self._glide = loaded, None, None, None
+        self._compiled = loaded.compiled
         self.jobs.cancel()
         self._edit_job.open(loaded.compiler, loaded.compiled)
-        self._times.clear()
+        self.comparison.open()
+        self.measuring.open()
+        self.selector.open(loaded.compiler.terrain)
+        self._rate.clear()
         self._moved = self._ground_time = self._awaited_since = -math.inf
         self._ground = float(loaded.facts.home.pivot[2])
+        self.keeper.open(loaded.scene)
         self.submit(SceneOpened(loaded.facts))
         self.submit(SetStatus(RenderStatus(backend=loaded.backend)))
         gc.collect()  # the old scene may hang in reference cycles
@@ -218,12 +268,18 @@ class Session:
     def advance(self, now: float) -> None:
         """Lets time pass: arrivals, the end of a glide, messages that have been read."""
         self._take_opened()
-        self.jobs.poll()
+        self._poll_job()
         if failure := self._edit_job.take_failure():
             self._events.write("error", text=failure)
             self.submit(ShowMessage(failure, "error"))
-        while self._saved:
-            self.submit(self._saved.popleft())
+        if failure := self.comparison.take_failure():
+            self.submit(ShowMessage(failure, "error"))
+        if self._loaded is not None:
+            drawn = self.picture, self._loaded.renderer, self._compiled
+            for command in self.measuring.advance(self.shown, *drawn):
+                self.submit(command)
+        while said := self._saver.poll():
+            self.submit(said)
         if self._worker is not None and (failure := self._worker.take_failure()):
             self._events.write("error", text=failure)
             self._awaited_since = -math.inf
@@ -237,6 +293,17 @@ class Session:
             self._message = (message, now)
         elif message is not None and message.severity != "error" and now - self._message[1] > INFO_SECONDS:
             self.submit(DismissMessage())
+
+    def _poll_job(self) -> None:
+        """Hands over what a job in the background has made, and reports how far it is."""
+        self.jobs.poll()
+        status, shown = self.jobs.status, self.state.job
+        if status is None or shown is None or status.what != shown.what:
+            news = status is not shown
+        else:
+            news = status.seconds - shown.seconds >= JOB_SECONDS
+        if news:
+            self.submit(SetJob(status))
 
     def fly(self, axes: tuple[float, float, float], fast: bool, slow: bool, now: float) -> bool:
         """Moves the camera while keys are held; False when none are."""
@@ -262,17 +329,27 @@ class Session:
             if self._size != (0, 0) and self.picture is not None:
                 self._moved = now
             self._size = size
+        edits = self._edits()
+        if edits is not self._compiled:  # shown at once and fast, like a move, then refined
+            self._compiled, self._moved = edits, now
+            self._events.write("edits", layers=len(edits.layers) if edits else 0)
         moving = now - self._moved < SETTLE
-        request = request_for(self.shown, *size, moving, self._input_time, self._edits())
-        request = replace(request, background=self.background, target_fps=self._render_fps())
-        if request.is_same(self._request):
+        if not moving and 0 < self._edit_job.seconds_behind < LONGEST_PAUSE:
+            self._worker.stop_refining()  # compiling needs the processor, and makes another picture
+            self._request = None
             return
-        if moving and self._takes_turns:
-            if now - self._awaited_since < LONGEST_TURN:
-                return
+        fps = self._rate.for_rendering(self.state.render.target_fps)
+        request = request_for(self.shown, *size, moving, self._input_time, edits)
+        request = replace(request, background=self.background, target_fps=fps)
+        if moving and self._takes_turns and now - self._awaited_since < LONGEST_TURN:
+            return
+        asked = self.comparison.ask(self.state, request, self._loaded)
+        if asked is None or asked.is_same(self._request):
+            return
+        if moving:
             self._awaited_since = now
-        self._request = request
-        self._worker.submit(request)
+        self._request = asked
+        self._worker.submit(asked)
 
     def _edits(self) -> CompiledEdits | None:
         """Returns the edits to show: those of the state, or the last ones that are ready."""
@@ -281,29 +358,25 @@ class Session:
         self._edit_job.ask(layers)
         return self._edit_job.current if layers else None
 
+    @property
+    def is_compiling(self) -> bool:
+        """Whether the picture lacks the newest edits, and that for so long that it should be said."""
+        return self._edit_job.seconds_behind > COMPILING_SECONDS
+
     def note_drawing(self, seconds: float) -> None:
         """The window drew a new picture: the time of a moving one counts against its frame rate."""
         self._awaited_since = -math.inf
         if self.picture is not None and self.picture.moving:
-            self._drawing += DRAWING_WEIGHT * (seconds - self._drawing)
-
-    def _render_fps(self) -> float:
-        """Returns the frame rate that rendering must keep, so that with drawing the user's is kept."""
-        target = 1 / self.state.render.target_fps
-        left = max(target - self._drawing, RENDER_SHARE * target)
-        return 1 / round(left, 3)
+            self._rate.note_drawing(seconds)
 
     def take_picture(self) -> Picture | None:
         """Returns a new picture to show, and takes note of it."""
         picture = self._worker.take() if self._worker is not None else None
+        picture = self.comparison.take(picture, self.state)
         if picture is None or self._loaded is None:
             return None
         self.picture = picture
         now = since_start()
-        if picture.moving:
-            self._times.append(now)
-        while self._times and now - self._times[0] > RATE_SECONDS:
-            self._times.popleft()
         self._learn_ground(picture, now)
         height, width = picture.image.shape[:2]
         status = RenderStatus(
@@ -313,24 +386,26 @@ class Session:
             progress=picture.progress,
             finished=picture.finished,
             frame_ms=picture.render_ms or self.state.status.frame_ms,
-            fps=len(self._times) / RATE_SECONDS if len(self._times) > 1 else 0.0,
+            fps=self._rate.note_picture(now, picture.moving),
             width=width,
             height=height,
             backend=self._loaded.backend,
             ground=self._ground,
         )
         self.submit(SetStatus(status))
-        if picture.finished and self._wants_picture_saved:
+        if picture.finished and self._saver.is_waiting:
             self.save_picture()
         return picture
 
     def next_time(self, now: float) -> float:
         """Returns when `advance` or `ask` have something to do even if nothing happens before."""
-        times = [math.inf]
+        times = [self.comparison.next_time(now, self.state)]
         if self._request is not None and self._request.moving:
             times.append(self._moved + SETTLE)
         if self._glide is not None:
             times.append(now + 1 / 60)
+        if self.jobs.status is not None or self._edit_job.is_behind:
+            times.append(now + JOB_SECONDS)
         if self.state.opening:
             times.append(now + 0.25)
         message, since = self._message
@@ -347,7 +422,8 @@ class Session:
 
     @property
     def _is_idle(self) -> bool:
-        if self.state.opening or self._glide is not None or self._edit_job.is_behind:
+        busy = self.state.opening or self._glide is not None or self.jobs.status is not None
+        if busy or self._edit_job.is_behind or not self.comparison.is_idle or self.measuring.is_busy:
             return False
         return self._worker is None or (self._worker.is_idle and self.state.status.finished)
 
@@ -358,7 +434,7 @@ class Session:
         pose = self.shown.pose
         if self.picture is None:
             return pick(pose.camera(*self._size), *at, None, self._ground, pose.distance)
-        camera = self.picture.request.camera
+        camera, at = self.picture.request.camera, in_view(at, self._size, self.state.compare)
         return pick(camera, *at, self.picture.depth, self._ground, pose.distance)
 
     def _learn_ground(self, picture: Picture, now: float) -> None:
@@ -366,38 +442,29 @@ class Session:
             self._ground_time = now
             self._ground = ground_height(picture.camera, picture.depth, self._ground)
 
+    def _fly_to_photo(self, pose: Pose) -> None:
+        self.submit(SetPose(pose, undo="Fly to photograph"), glide=True)
+
     def fly_to_block(self, block: int) -> None:
         """Moves the camera, visibly, so that it shows one block."""
         scene = self.state.scene
         if scene is None:
             return
-        x0, y0, x1, y1 = block_footprint(scene, block)
-        ground = min(max(self._ground, scene.aabb[0][2]), scene.aabb[1][2])
-        pose = self.shown.pose
-        distance = BLOCK_FILL * max(x1 - x0, y1 - y0) / 2 / math.tan(math.radians(pose.fov_y) / 2)
-        turned = replace(pose, pitch=min(pose.pitch, BLOCK_PITCH), roll=0.0)
-        target = np.array([(x0 + x1) / 2, (y0 + y1) / 2, ground])
-        self.submit(SetPose(navigation.focus(turned, target, distance), undo="Fly to block"), glide=True)
+        pose = over_block(scene, block, self.shown.pose, self._ground)
+        self.submit(SetPose(pose, undo="Fly to block"), glide=True)
 
     def camera_text(self) -> str:
         """Returns the camera as the JSON that the command line reads."""
         size = self._size if min(self._size) > 0 else (1280, 720)
-        return json.dumps(self.shown.pose.camera(*size).to_json(), indent=1)
+        return camera_text(self.shown.pose, size)
 
     def set_camera_text(self, text: str) -> None:
         """Takes a camera from JSON; what cannot be read becomes a message."""
         try:
-            data = json.loads(text)
-            camera = Camera.from_json(data[0] if isinstance(data, list) and data else data, "the clipboard")
-        except json.JSONDecodeError:
-            self.submit(
-                ShowMessage("The clipboard must hold a camera in JSON, as Copy camera puts it there", "warn")
-            )
+            pose = pose_from_text(text, self.state.pose)
         except InputError as error:
             self.submit(ShowMessage(str(error), "warn"))
         else:
-            fov = min(max(camera.fov_y, 1e-3), 179.0)
-            pose = Pose.from_matrix(camera.matrix, fov, self.state.pose.distance)
             self.submit(SetPose(pose, undo="Paste camera"), glide=True)
 
     def save_picture(self) -> None:
@@ -405,22 +472,13 @@ class Session:
         picture, loaded = self.picture, self._loaded
         if loaded is None:
             return
-        if picture is None or not picture.finished or not picture.request.is_same(self._request):
-            self._wants_picture_saved = True
-            self.submit(ShowMessage("The picture is saved as soon as it is finished"))
-            return
-        self._wants_picture_saved = False
-
-        def work() -> None:
-            from .saving import save_picture
-
-            text, severity = save_picture(picture, loaded.facts, loaded.files)
-            self._events.write("saved" if severity == "info" else "error", text=text)
-            self._saved.append(ShowMessage(text, severity))
-            self._wake()
-
-        threading.Thread(target=work, name="save", daemon=True).start()
+        stands = picture is not None and picture.finished and picture.request.is_same(self._request)
+        self._saver.save(picture if stands else None, loaded)
 
     def close(self) -> bool:
-        """Ends the render thread; False when it did not stop in time."""
+        """Ends the threads; False when the first did not stop in time."""
+        self.keeper.close()
+        self.jobs.cancel()
+        self._edit_job.close()
+        self.comparison.close()
         return self._worker is None or self._worker.stop(2.0)

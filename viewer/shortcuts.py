@@ -12,7 +12,7 @@ from enum import Enum
 
 from . import commands
 from .commands import Command
-from .state import Mode
+from .state import Handle, Mode
 
 FASTER = 1.25  # one press of the speed keys
 
@@ -54,6 +54,27 @@ class Action(str, Enum):
     OPEN = "open"
     UNDO = "undo"
     REDO = "redo"
+    SAVE = "save"
+    SAVE_AS = "save as"
+    EDITS = "edits"
+    SELECT_BUILDING = "select building"
+    SELECT_RECTANGLE = "select rectangle"
+    SELECT_POLYGON = "select polygon"
+    MEASURE = "measure"
+    CONFIRM = "confirm"
+    TAKE_BACK = "take back"
+    ADD = "add"
+    SUBTRACT = "subtract"
+    INVERT = "invert"
+    REMOVE = "remove"
+    HIDE = "hide"
+    UNHIDE = "unhide"
+    COPY = "copy"
+    PASTE = "paste"
+    DUPLICATE = "duplicate"
+    MOVE = "move"
+    ROTATE = "rotate"
+    SCALE = "scale"
 
 
 class Trigger(str, Enum):
@@ -71,6 +92,7 @@ class Section(str, Enum):
     FLY = "Fly"
     VIEW = "View"
     PICTURE = "Picture"
+    EDIT = "Edit"
     PROGRAM = "Program"
 
 
@@ -114,6 +136,9 @@ KEY_TEXT = {
     "Subtract": "Numpad -",
     "NumPad7": "Numpad 7",
     "Escape": "Esc",
+    "Delete": "Del",
+    "Back": "Backspace",
+    "Return": "Enter",
 }
 
 
@@ -127,8 +152,8 @@ def _hold(action: Action, what: str, *keys: str) -> Shortcut:
     return Shortcut(action, Section.FLY, what, Trigger.HOLD, tuple(Chord(key) for key in keys))
 
 
-def _mouse(action: Action, what: str, *gestures: str) -> Shortcut:
-    return Shortcut(action, Section.MOUSE, what, Trigger.MOUSE, mouse=gestures)
+def _mouse(action: Action, what: str, *gestures: str, section: Section = Section.MOUSE) -> Shortcut:
+    return Shortcut(action, section, what, Trigger.MOUSE, mouse=gestures)
 
 
 SHORTCUTS: tuple[Shortcut, ...] = (
@@ -162,12 +187,35 @@ SHORTCUTS: tuple[Shortcut, ...] = (
     _press(Action.OPACITY, Section.PICTURE, "Show opacity", Chord("F7")),
     _press(Action.NORMALS, Section.PICTURE, "Show normals", Chord("F8")),
     _press(Action.BLOCKS, Section.PICTURE, "Show blocks", Chord("F9")),
+    _press(Action.EDITS, Section.PICTURE, "Show what is edited", Chord("F10")),
     _press(Action.BLOCK_BORDERS, Section.PICTURE, "Show or hide the borders of the blocks", Chord("B")),
+    _press(Action.SELECT_BUILDING, Section.EDIT, "Select a building by a click", Chord("G")),
+    _press(Action.SELECT_RECTANGLE, Section.EDIT, "Select a rectangle on the ground by a drag", Chord("R")),
+    _press(Action.SELECT_POLYGON, Section.EDIT, "Select a polygon on the ground by clicks", Chord("P")),
+    _mouse(Action.ADD, "Add what is clicked or drawn to the selection", "Shift+Click", section=Section.EDIT),
+    _mouse(Action.SUBTRACT, "Take it out of the selection", "Ctrl+Click", section=Section.EDIT),
+    _press(Action.MEASURE, Section.EDIT, "Measure a distance by two clicks", Chord("M")),
+    _press(Action.CONFIRM, Section.EDIT, "Close the outline or end the line", Chord("Return")),
+    _press(Action.TAKE_BACK, Section.EDIT, "Take the last corner back", Chord("Back")),
+    _press(Action.INVERT, Section.EDIT, "Select the rest of the scene", Chord("I", ctrl=True)),
+    _press(Action.REMOVE, Section.EDIT, "Remove what is selected", Chord("Delete")),
+    _press(Action.HIDE, Section.EDIT, "Hide what is selected", Chord("H")),
+    _press(Action.UNHIDE, Section.EDIT, "Show all that is hidden", Chord("H", shift=True)),
+    _press(Action.COPY, Section.EDIT, "Copy what is selected", Chord("C", ctrl=True)),
+    _press(Action.PASTE, Section.EDIT, "Put the copy under the pointer", Chord("V", ctrl=True)),
+    _press(Action.DUPLICATE, Section.EDIT, "Put a copy beside what is selected", Chord("D", ctrl=True)),
+    _press(Action.MOVE, Section.EDIT, "Handles that move a placed copy", Chord("1")),
+    _press(Action.ROTATE, Section.EDIT, "Handle that turns a placed copy", Chord("2")),
+    _press(Action.SCALE, Section.EDIT, "Handle that scales a placed copy", Chord("3")),
     _press(Action.INTERFACE, Section.PROGRAM, "Hide or show the panels", Chord("Tab")),
     _press(Action.HELP, Section.PROGRAM, "Show or hide this help", Chord("F1")),
     _press(Action.SCREENSHOT, Section.PROGRAM, "Save the picture", Chord("F12")),
-    _press(Action.DISMISS, Section.PROGRAM, "Close the message or the help", Chord("Escape")),
+    _press(Action.DISMISS, Section.PROGRAM, "Leave the outline, tool, message or selection", Chord("Escape")),
     _press(Action.OPEN, Section.PROGRAM, "Open a scene", Chord("O", ctrl=True)),
+    _press(Action.SAVE, Section.PROGRAM, "Save the scene", Chord("S", ctrl=True)),
+    _press(
+        Action.SAVE_AS, Section.PROGRAM, "Save the scene under a new name", Chord("S", ctrl=True, shift=True)
+    ),
     _press(Action.UNDO, Section.PROGRAM, "Undo, camera moves included", Chord("Z", ctrl=True)),
     _press(Action.REDO, Section.PROGRAM, "Redo", Chord("Z", ctrl=True, shift=True), Chord("Y", ctrl=True)),
 )
@@ -185,14 +233,47 @@ COMMAND_OF: Mapping[Action, Command] = {
     Action.OPACITY: commands.SetMode(Mode.OPACITY),
     Action.NORMALS: commands.SetMode(Mode.NORMALS),
     Action.BLOCKS: commands.SetMode(Mode.BLOCKS),
+    Action.EDITS: commands.SetMode(Mode.EDITS),
     Action.BLOCK_BORDERS: commands.ToggleBlockBorders(),
     Action.INTERFACE: commands.ToggleInterface(),
     Action.HELP: commands.ToggleHelp(),
+    Action.INVERT: commands.InvertSelection(),
+    Action.REMOVE: commands.RemoveSelection(),
+    Action.HIDE: commands.HideSelection(),
+    Action.UNHIDE: commands.UnhideAll(),
+    Action.MOVE: commands.SetHandle(Handle.MOVE),
+    Action.ROTATE: commands.SetHandle(Handle.ROTATE),
+    Action.SCALE: commands.SetHandle(Handle.SCALE),
     Action.DISMISS: commands.DismissMessage(),
 }
 
+# Actions that depend on the tool in hand and the place of the pointer; DISMISS is theirs first.
+TOOL_ACTIONS = frozenset(
+    {
+        Action.SELECT_BUILDING,
+        Action.SELECT_RECTANGLE,
+        Action.SELECT_POLYGON,
+        Action.MEASURE,
+        Action.CONFIRM,
+        Action.TAKE_BACK,
+        Action.COPY,
+        Action.PASTE,
+        Action.DUPLICATE,
+    }
+)
+
 # Actions that need the program itself: a picked point, a dialog, the history.
-APP_ACTIONS = frozenset({Action.FOCUS, Action.SCREENSHOT, Action.OPEN, Action.UNDO, Action.REDO})
+APP_ACTIONS = frozenset(
+    {
+        Action.FOCUS,
+        Action.SCREENSHOT,
+        Action.OPEN,
+        Action.SAVE,
+        Action.SAVE_AS,
+        Action.UNDO,
+        Action.REDO,
+    }
+)
 
 # What a held key adds to the flight: right, up, forward.
 AXIS_OF: Mapping[Action, tuple[int, int, int]] = {

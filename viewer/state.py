@@ -21,13 +21,14 @@ MAX_RECENT = 10
 
 
 class Mode(str, Enum):
-    """What the viewport shows; the order is that of the keys F5 to F9."""
+    """What the viewport shows; the order is that of the keys F5 to F10."""
 
     COLOR = "colour"
     DEPTH = "depth"
     OPACITY = "opacity"
     NORMALS = "normals"
     BLOCKS = "blocks"
+    EDITS = "edits"
 
 
 class Navigation(str, Enum):
@@ -262,6 +263,7 @@ class ViewerState:
     appearance: Appearance = field(default_factory=Appearance)
     styles: tuple[tuple[str, Appearance], ...] = ()  # named; saved in the scene file
     edits: Stack = ()
+    last_uid: int = 0  # of any layer so far: numbers are not given twice
     edits_shown: bool = True
     layer: int | None = None  # uid of the selected layer
     selection: Selection | None = None

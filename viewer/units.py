@@ -64,6 +64,21 @@ class Units:
         """Writes a length given in scene units with three to four figures."""
         return self.with_symbol(figures(value * self.factor))
 
+    def measured(self, value: float, sigma: float | None = None, power: int = 1) -> str:
+        """Writes a length (power 1) or an area (2) with its uncertainty: "24.3 ± 0.4 m".
+
+        Args:
+            value: In scene units, to the power.
+            sigma: One standard deviation; None leaves it out.
+            power: Of the length that it is.
+        """
+        factor = self.factor**power
+        symbol = self.symbol and self.symbol + {1: "", 2: "²"}[power]
+        if sigma is None:
+            return f"{figures(value * factor)} {symbol}".strip()
+        words, spread = with_spread(value * factor, sigma * factor)
+        return f"{words} ± {spread} {symbol}".strip()
+
     def speed(self, value: float) -> str:
         """Writes a speed given in scene units per second."""
         return f"{figures(value * self.factor)} {self.symbol}/s"
@@ -78,6 +93,16 @@ def figures(value: float) -> str:
     size = abs(value)
     decimals = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3 if size >= 0.1 else 4
     return grouped(value, decimals)
+
+
+def with_spread(value: float, sigma: float) -> tuple[str, str]:
+    """Writes a number and its standard deviation to the same place: one figure of it, two if it is a 1."""
+    if not sigma > 0:
+        return figures(value), "0"
+    place = math.floor(math.log10(sigma))
+    leading = sigma / 10.0**place
+    decimals = min(max(-place + (leading < 1.95), 0), 6)
+    return grouped(value, decimals), grouped(sigma, decimals)
 
 
 def grouped(value: float, decimals: int) -> str:

@@ -20,9 +20,10 @@ from ..render import Renderer, RenderSettings, options_for
 from .compiled import CompiledEdits
 from .index import Covered, make_index, make_reach
 from .layers import Copy, Crop, Hide, Layer, Placement, Prism, Remove, ReplaceBlock, Restyle, Stack, kind_of
-from .patch import make_patch
+from .patch import make_patches
 from .raster import footprint_of, texel_side
 from .region import Region
+from .sunlight import looks_of
 from .terrain import Terrain
 
 KEPT = 512  # layers whose operations are kept, the last used ones
@@ -89,11 +90,17 @@ class EditCompiler:
             field = self._with_replaced_blocks(enabled)
             sources: list[Path] = []
             covered: list[Covered] = []
+            relit: list[Covered] = []  # grounds without the shadows of what was removed, under all layers
             for layer in enabled:
                 try:
-                    covered += self._operations(layer, field, enabled, sources)
+                    made = self._operations(layer, field, enabled, sources)
+                    if isinstance(layer, Remove):
+                        made, shadow = made[:1], made[1:]
+                        relit += shadow
+                    covered += made
                 except InputError as error:
                     raise InputError(f"{layer.name or kind_of(layer)}: {error}") from None
+            covered = relit + covered
             opened = [self._source(path) for path in sources]
             edits = None
             if covered:
@@ -112,7 +119,7 @@ class EditCompiler:
         key = id(field.tables)
         if key not in self._terrains:
             options = options_for(field.model, RenderSettings())
-            self._terrains[key] = Terrain(field.tables, options)
+            self._terrains[key] = Terrain(field.tables, options, looks_of(field.model.embedding))
         return self._terrains[key]
 
     def _with_replaced_blocks(self, enabled: Stack) -> _Field:
@@ -168,7 +175,7 @@ class EditCompiler:
         self, layer: Layer, field: _Field, others: tuple[Region, ...], number: int
     ) -> tuple[EditOp, ...]:
         if isinstance(layer, Remove):
-            return (self._patch(layer.prism, field, others),)
+            return self._patches(layer.prism, field, others)
         if isinstance(layer, Hide):
             return (_claim(EditKind.CLEAR, layer.prism, field.texel),)
         if isinstance(layer, Crop):
@@ -182,17 +189,15 @@ class EditCompiler:
             return self._instances(layer, field, number)
         return ()
 
-    def _patch(self, prism: Prism, field: _Field, others: tuple[Region, ...]) -> EditOp:
+    def _patches(self, prism: Prism, field: _Field, others: tuple[Region, ...]) -> tuple[EditOp, ...]:
         _check_region(prism.region)
         high = prism.high if math.isfinite(prism.high) else FAR
-        patch = make_patch(self._terrain_of(field), prism.region, high, others)
-        if patch.ground is None or patch.footprint is None or not math.isfinite(prism.low):
-            return patch
-        found = patch.ground[patch.footprint.mask.bool()].median().item()
-        shift = prism.low - found
-        return (
-            replace(patch, ground=patch.ground + shift) if abs(shift) > GROUND_SLACK * field.texel else patch
-        )
+        patch, *relit = make_patches(self._terrain_of(field), prism.region, high, others)
+        if patch.ground is not None and patch.footprint is not None and math.isfinite(prism.low):
+            shift = prism.low - patch.ground[patch.footprint.mask.bool()].median().item()
+            if abs(shift) > GROUND_SLACK * field.texel:
+                patch = replace(patch, ground=patch.ground + shift)
+        return (patch, *relit)
 
     def _instances(self, layer: Copy, field: _Field, number: int) -> tuple[EditOp, ...]:
         source, ratio, sigma = field, 1.0, 1.0

@@ -12,10 +12,10 @@ import torch
 from ...cuda.tables import FrameBuffers
 from ..appearance import Appearance
 from ..errors import InputError
+from ..metrics import psnr, ssim
 from ..output import Provenance, write_frame
 from ..render import Frame, Renderer, RenderSettings
 from .events import ViewScore
-from .metrics import psnr, ssim
 from .photos import Photos
 
 

@@ -18,6 +18,7 @@ from ...cuda import ops
 from ...cuda.train_tables import StepResult
 from ..checkpoint.write import check_name, write_checkpoint
 from ..errors import InputError
+from ..metrics import psnr_from_mse
 from ..render import Backend, Renderer, RenderSettings
 from .batches import Batches
 from .evaluate import evaluate, spread
@@ -37,7 +38,6 @@ from .events import (
     Warned,
 )
 from .losses import perceptual_loss
-from .metrics import psnr_from_mse
 from .parameters import FieldParameters
 from .photos import TrainingData
 from .schedules import grid_size_at

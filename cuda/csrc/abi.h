@@ -4,7 +4,7 @@
 #pragma once
 #include <stdint.h>
 
-#define LV_ABI 3
+#define LV_ABI 4
 #define LV_TILE 8  // pixels along the side of a tile
 
 enum LvSampling { LV_BOX = 0, LV_HULL = 1 };
@@ -65,6 +65,52 @@ struct LvField {
   const LvNerf* nerf;            // or 0
 };
 
+enum LvEditKind { LV_CLEAR = 0, LV_PATCH = 1, LV_INSTANCE = 2, LV_STYLE = 3 };
+
+// One operation of an edit; edit_tables.py says what every number means.
+struct LvEditOp {
+  int32_t kind, inside;
+  const uint8_t* footprint;  // [n_y][n_x], 0 or 1; 0: everywhere
+  int32_t n_x, n_y;
+  float low[2], inverse_side;
+  float z_low, z_high;
+  float xx, xy, x0, y0, zz, z0, cosine, sine;
+  int32_t source;            // 0: the field itself, n: sources[n - 1]
+  float sigma_scale;
+  const float* ground;       // [n_y][n_x]
+  const float* features;     // [n_y][n_x][feature_dim]
+  float thickness, rise, sigma;
+  float empty_above;         // above this height a patch holds nothing, wherever its ground lies
+  const float* latent;       // [latent_dim]
+};
+
+// Another field that instances are read from.
+struct LvSource {
+  const LvField* field;
+  const void* packed;        // the same field from lv_prepare
+  const float* latent;       // [latent_dim]
+  float mask_threshold;
+  int32_t use_mask;
+};
+
+// Where operations may put matter: cell (i, j, k) spans low + (i, j, k) * side to low + (i + 1, j + 1, k + 1) * side.
+struct LvReach {
+  const uint8_t* cells;      // [n_z][n_y][n_x], 0 or 1
+  int32_t n[3];              // x, y, z
+  float low[3], side[3];
+};
+
+struct LvEdits {
+  const LvEditOp* ops;       // the last one is on top
+  const LvSource* sources;
+  int32_t n_ops, n_sources, has_styles;
+  int32_t n_x, n_y;          // of the map
+  float low[2], scale[2];    // (x, y) lies in cell (floor((x - low[0]) * scale[0]), ...), clamped to the map
+  const int32_t* cells;      // [n_y][n_x] number of a list; list 0 is empty
+  const int32_t *starts, *items;  // list i: items[starts[i]] to items[starts[i + 1]], from the top down
+  LvMask room;               // any, distance: where the field's mask or an operation may keep samples; used with a mask
+};
+
 struct LvView {
   float c2w[12];  // [3][4], OpenGL axes
   float fl_x, fl_y, cx, cy;
@@ -87,9 +133,18 @@ struct LvOptions {
   int32_t nerf;              // LvNerfMode
   int32_t nerf_n;            // further samples of the NeRF branch
   const float* nerf_fractions;  // linspace(0, 1, nerf_n)
+  const LvEdits* edits;      // or 0
 };
 
 #define LV_PAD 32
+
+// Vertical lines through the centres of plan cells, and what is seen along them from above.
+struct LvColumns {
+  float low[2], side, z_high, step;
+  int32_t n_x, n_y, n;       // n: samples of a line, at z_high - (i + 0.5) * step
+  float *height, *opacity;   // [n_y][n_x]
+  float* features;           // [n_y][n_x][feature_dim]
+};
 
 struct LvBuffers {
   float *rgb, *opacity, *depth, *median_depth;

@@ -1,10 +1,12 @@
 // The host library's C entry points: preparing a field, rendering with threads, probing single points.
 #include <atomic>
+#include <memory>
 #include <thread>
 #include <vector>
 
 #include "simd.h"
 
+#include "columns.h"
 #include "nerf.h"
 #include "render_ray.h"
 
@@ -14,11 +16,34 @@
 LV_EXPORT int lv_abi(int32_t* sizes) {
   const int32_t all[] = {LV_ABI,          (int32_t)sizeof(LvTable),   (int32_t)sizeof(LvMask), sizeof(LvNerf),
                          sizeof(LvField), (int32_t)sizeof(LvView),    (int32_t)sizeof(LvOptions),
-                         sizeof(LvBuffers), (int32_t)sizeof(LvControl)};
+                         sizeof(LvBuffers), (int32_t)sizeof(LvControl), (int32_t)sizeof(LvEditOp),
+                         sizeof(LvSource), sizeof(LvReach),           (int32_t)sizeof(LvEdits),   sizeof(LvColumns)};
   memcpy(sizes, all, sizeof all);
   volatile float a = 1.0f + 0x1p-12f, b = -(1.0f + 0x1p-11f);
   float x = a, y = b;
   return add_rn(mul_rn(x, x), y) == 0.0f;
+}
+
+// Chessboard distance in bricks: one sweep each way over the 13 neighbours before and after.
+static void fill_distance(const LvMask& mask, const uint64_t* any, uint8_t* distance) {
+  const int* bricks = mask.bricks;
+  const int64_t n_bricks = (int64_t)bricks[0] * bricks[1] * bricks[2];
+  for (int64_t i = 0; i < n_bricks; i++) distance[i] = any[i] ? 0 : 255;
+  for (int sweep = 0; sweep < 2; sweep++) {
+    for (int64_t s = 0; s < n_bricks; s++) {
+      int64_t i = sweep ? n_bricks - 1 - s : s;
+      int x = (int)(i % bricks[0]), y = (int)(i / bricks[0] % bricks[1]), z = (int)(i / bricks[0] / bricks[1]);
+      for (int c = 0; c < 13; c++) {
+        int sign = sweep ? -1 : 1, o[3] = {sign * (c % 3 - 1), sign * (c / 3 % 3 - 1), sign * (c / 9 - 1)};
+        int at[3] = {x + o[0], y + o[1], z + o[2]};
+        bool inside = true;
+        for (int axis = 0; axis < 3; axis++) inside = inside && at[axis] >= 0 && at[axis] < bricks[axis];
+        if (!inside) continue;
+        int other = distance[((int64_t)at[2] * bricks[1] + at[1]) * bricks[0] + at[0]] + 1;
+        if (other < distance[i]) distance[i] = (uint8_t)other;
+      }
+    }
+  }
 }
 
 // Fills any, all and distance of a mask from its vertices.
@@ -42,23 +67,40 @@ LV_EXPORT void lv_build_mask(const LvMask* mask, uint64_t* any, uint64_t* all, u
   };
   for (int z = 0; z <= n[2]; z++)
     for (int y = 0; y <= n[1]; y++) set_row(z, y);
-  for (int64_t i = 0; i < n_bricks; i++) distance[i] = any[i] ? 0 : 255;
-  // Chessboard distance: one sweep each way over the 13 neighbours before and after.
-  for (int sweep = 0; sweep < 2; sweep++) {
-    for (int64_t s = 0; s < n_bricks; s++) {
-      int64_t i = sweep ? n_bricks - 1 - s : s;
-      int x = (int)(i % bricks[0]), y = (int)(i / bricks[0] % bricks[1]), z = (int)(i / bricks[0] / bricks[1]);
-      for (int c = 0; c < 13; c++) {
-        int sign = sweep ? -1 : 1, o[3] = {sign * (c % 3 - 1), sign * (c / 3 % 3 - 1), sign * (c / 9 - 1)};
-        int at[3] = {x + o[0], y + o[1], z + o[2]};
-        bool inside = true;
-        for (int axis = 0; axis < 3; axis++) inside = inside && at[axis] >= 0 && at[axis] < bricks[axis];
-        if (!inside) continue;
-        int other = distance[((int64_t)at[2] * bricks[1] + at[1]) * bricks[0] + at[0]] + 1;
-        if (other < distance[i]) distance[i] = (uint8_t)other;
-      }
+  fill_distance(*mask, any, distance);
+}
+
+// Fills any and distance of `room`: cells that `mask` has, whose brick 0 is brick `shift` of the room, and what the set
+// cells [n_z][n_y][n_x] of a reach touch. `any` must be 0.
+LV_EXPORT void lv_build_room(const LvMask* mask, const LvMask* room, const int32_t* shift, const LvReach* reach,
+                             uint64_t* any, uint8_t* distance) {
+  for (int z = 0; z < mask->bricks[2]; z++)
+    for (int y = 0; y < mask->bricks[1]; y++)
+      memcpy(any + ((int64_t)(z + shift[2]) * room->bricks[1] + y + shift[1]) * room->bricks[0] + shift[0],
+             mask->any + ((int64_t)z * mask->bricks[1] + y) * mask->bricks[0], mask->bricks[0] * sizeof(uint64_t));
+  std::vector<int> first[3], last[3];  // cells of the room that a cell of the reach touches
+  for (int axis = 0; axis < 3; axis++) {
+    auto cell = [&](int i, float slack) {
+      float at = mask_coordinate(*room, axis, reach->low[axis] + (float)i * reach->side[axis]);
+      return std::min(std::max((int)floorf(at + slack) + 1, 0), room->n[axis]);
+    };
+    for (int i = 0; i < reach->n[axis]; i++) {
+      first[axis].push_back(cell(i, -0.01f));
+      last[axis].push_back(cell(i + 1, 0.01f));
     }
   }
+  const uint8_t* cells = reach->cells;
+  for (int k = 0; k < reach->n[2]; k++)
+    for (int j = 0; j < reach->n[1]; j++)
+      for (int i = 0; i < reach->n[0]; i++)
+        if (*cells++)
+          for (int z = first[2][k]; z <= last[2][k]; z++)
+            for (int y = first[1][j]; y <= last[1][j]; y++)
+              for (int x = first[0][i]; x <= last[0][i]; x++) {
+                const int cell[3] = {x, y, z};
+                any[brick_of(*room, cell)] |= 1ull << bit_of(cell);
+              }
+  fill_distance(*room, any, distance);
 }
 
 // The field must outlive what is returned, apart from its decoder, which is copied.
@@ -66,30 +108,63 @@ LV_EXPORT void* lv_prepare(const LvField* field) { return pack_field(*field); }
 
 LV_EXPORT void lv_release(void* packed) { delete (PackedField*)packed; }
 
-// Tiles are handed out in order; returns 1 if all were rendered.
+// Latent shares of all styles of an edit, on the field's decoder, and of its other fields, on theirs.
+struct EditShares {
+  Memory memory;
+  std::vector<const float*> styles, sources;
+
+  EditShares(const PackedField& packed, const LvEdits& edits) {
+    auto share = [&](const PackedField& of, const float* latent) {
+      float* to = memory.take<float>(of.hidden_1);
+      latent_share(of, latent, to);
+      return to;
+    };
+    for (int i = 0; i < edits.n_ops; i++)
+      styles.push_back(edits.ops[i].kind == LV_STYLE ? share(packed, edits.ops[i].latent) : 0);
+    for (int i = 0; i < edits.n_sources; i++)
+      sources.push_back(share(*(const PackedField*)edits.sources[i].packed, edits.sources[i].latent));
+  }
+};
+
+// Batches of one thread: the field's, and in an edited scene those of the other fields.
+struct ThreadBatches {
+  std::vector<std::unique_ptr<Batch>> owned;
+  std::vector<Batch*> sources;
+  Batch batch;
+
+  ThreadBatches(const PackedField& packed, const float* ray_base, const LvEdits* edits, const EditShares* shares)
+      : batch(packed, ray_base, edits != 0) {
+    for (int i = 0; edits && i < edits->n_sources; i++) {
+      owned.emplace_back(new Batch(*(const PackedField*)edits->sources[i].packed, shares->sources[i], true));
+      sources.push_back(owned.back().get());
+    }
+    batch.sources = sources.data();
+  }
+};
+
+// Tiles are handed out in order; returns 1 if all were rendered. Edits are not for the NeRF branch.
 LV_EXPORT int lv_render(const void* prepared, const LvView* view, const LvOptions* options, const LvBuffers* buffers,
                         const LvControl* control) {
   const PackedField& packed = *(const PackedField*)prepared;
+  const LvEdits* edits = options->edits;
   Memory memory;
   float* ray_base = memory.take<float>(packed.hidden_1);
-  memcpy(ray_base, packed.bias_1, packed.hidden_1 * sizeof(float));
-  for (int i = 0; i < packed.field.latent_dim; i++)
-    for (int j = 0; j < packed.hidden_1; j++)
-      ray_base[j] += options->latent[i] * packed.ray_weights[(size_t)i * packed.hidden_1 + j];
-  const TileJob job = {packed, *options, *view, *buffers, control->cancel};
+  latent_share(packed, options->latent, ray_base);
+  std::unique_ptr<EditShares> shares(edits ? new EditShares(packed, *edits) : 0);
+  const TileJob job = {packed, *options, *view, *buffers, control->cancel, edits ? shares->styles.data() : 0};
+  const auto render = edits ? render_tile<true> : render_tile<false>;
   std::atomic<int> next{0}, finished{0};
   auto work = [&]() {
-    Batch* batch = new Batch(packed, ray_base);
+    std::unique_ptr<ThreadBatches> batches(new ThreadBatches(packed, ray_base, edits, shares.get()));
     NerfBatch* nerf = options->nerf && packed.field.nerf ? new NerfBatch(packed, *options) : 0;
     for (int i = next++; i < control->n_tiles && !*control->cancel; i = next++) {
       const int tile = control->order[i];
-      if (!(nerf ? render_nerf_tile(job, *batch, *nerf, tile) : render_tile(job, *batch, tile))) break;
+      if (!(nerf ? render_nerf_tile(job, batches->batch, *nerf, tile) : render(job, batches->batch, tile))) break;
       __atomic_store_n(control->tile_done + control->order[i], (uint8_t)1, __ATOMIC_RELEASE);
       __atomic_fetch_add(control->done_count, 1, __ATOMIC_RELEASE);
       finished++;
     }
     delete nerf;
-    delete batch;
   };
   std::vector<std::thread> threads;
   for (int i = 1; i < options->threads; i++) threads.emplace_back(work);
@@ -98,20 +173,41 @@ LV_EXPORT int lv_render(const void* prepared, const LvView* view, const LvOption
   return finished == control->n_tiles;
 }
 
+// Seen from straight above; rows of columns are handed to threads.
+LV_EXPORT void lv_columns(const void* prepared, const LvOptions* options, const LvColumns* columns) {
+  const PackedField& packed = *(const PackedField*)prepared;
+  std::atomic<int> next{0};
+  auto work = [&]() {
+    ColumnBatch batch(packed);
+    for (int row = next++; row < columns->n_y; row = next++) march_row(packed, *options, *columns, batch, row);
+  };
+  std::vector<std::thread> threads;
+  for (int i = 1; i < options->threads; i++) threads.emplace_back(work);
+  work();
+  for (std::thread& thread : threads) thread.join();
+}
+
 // The same picture ray by ray with the code that the GPU runs.
 LV_EXPORT void lv_render_scalar(const LvField* field, const LvView* view, const LvOptions* options,
                                 const LvBuffers* buffers) {
-  std::vector<float> memory(field->feature_dim + 2 * field->hidden_1);
-  Scratch scratch = {memory.data(), memory.data() + field->feature_dim,
-                     memory.data() + field->feature_dim + field->hidden_1};
+  int n_features = field->feature_dim, n_hidden = field->hidden_1;
+  for (int i = 0; options->edits && i < options->edits->n_sources; i++) {
+    n_features = std::max(n_features, options->edits->sources[i].field->feature_dim);
+    n_hidden = std::max(n_hidden, options->edits->sources[i].field->hidden_1);
+  }
+  std::vector<float> memory(n_features + 2 * n_hidden);
+  Scratch scratch = {memory.data(), memory.data() + n_features, memory.data() + n_features + n_hidden};
   for (int row = 0; row < view->height; row++) {
     for (int column = 0; column < view->width; column++) {
       Ray ray = start_ray(*field, *options, *view, column, row);
-      Composite sum = render_ray(*field, *options, ray, scratch);
+      Composite sum = options->edits ? render_ray<true>(*field, *options, ray, scratch)
+                                     : render_ray<false>(*field, *options, ray, scratch);
       int64_t pixel = (int64_t)row * view->width + column;
       write_pixel(*options, *buffers, pixel, sum);
-      if (buffers->normals)
-        density_normal(*field, ray, sum.median_depth, options->step, buffers->normals + 3 * pixel);
+      if (!buffers->normals) continue;
+      float* normal = buffers->normals + 3 * pixel;
+      if (options->edits) density_normal<true>(*field, *options, ray, sum.median_depth, normal);
+      else density_normal<false>(*field, *options, ray, sum.median_depth, normal);
     }
   }
 }

@@ -247,9 +247,9 @@ static bool render_nerf_tile(const TileJob& job, Batch& batch, NerfBatch& nerf, 
     grid[n] = start_composite();
     if (options.nerf != LV_NERF_RESIDUAL) return;
     prepare_ray(batch, n, rays[n].d);
-    march_ray(job, batch, n, rays[n], grid);
+    march_ray<false>(job, batch, n, rays[n], grid);
   });
-  if (!whole) return batch.n_rows = batch.n_lookups = 0, false;
+  if (!whole) return drop_rows(batch), false;
   flush_rows(batch, grid);
   return visit_tile(job, tile, [&](int n, int row, int column) {
     int64_t pixel = (int64_t)row * job.view.width + column;
@@ -260,6 +260,6 @@ static bool render_nerf_tile(const TileJob& job, Batch& batch, NerfBatch& nerf, 
     }
     write_pixel(options, job.buffers, pixel, seen[n]);
     for (int c = 0; c < 3; c++) job.buffers.rgb[3 * pixel + c] = clamp(seen[n].rgb[c] + under[c], 0.0f, 1.0f);
-    write_normal(job, batch, rays[n], seen[n].median_depth, pixel);
+    write_normal<false>(job, batch, rays[n], seen[n].median_depth, pixel);
   });
 }

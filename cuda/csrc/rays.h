@@ -43,6 +43,12 @@ LV_HD F sample_position(const Ray& ray, int axis, F t) {
   return add_rn(like(t, ray.o[axis]), mul_rn(like(t, ray.d[axis]), t));
 }
 
+LV_HD bool in_box(const LvField& field, const float p[3]) {
+  bool inside = true;
+  for (int i = 0; i < 3; i++) inside = inside && p[i] >= field.low[i] && p[i] <= field.high[i];
+  return inside;
+}
+
 // Narrows [begin, end) to the samples that can lie within a box, with slack for the rounding.
 LV_HD void clip_to_box(Ray& ray, const float low[3], const float high[3]) {
   if (!(ray.spacing > 0.0f)) return;

@@ -9,6 +9,12 @@ enum {
   MAX_LOOKUPS = 4 * LANES,
 };
 
+// What decides the start of a row that does not have its ray's.
+struct StartKey {
+  int ray, style;   // ray -1: none
+  float turned[2];  // the ray's direction as the row's operation turns it, x and y
+};
+
 // Memory of one thread.
 struct Batch {
   const PackedField& packed;
@@ -19,16 +25,23 @@ struct Batch {
   float *products, *encoded, *hidden_1, *hidden_2;  // [BATCH][...]
   float* ray_hidden;                                // [TILE_RAYS][hidden_1]
   float *ray_inputs, *angles, *cosines;             // of one ray
-  const float* starts[BATCH];
+  const float *starts[BATCH], *feature_starts[BATCH];  // what the sums of layer_1 and basis begin with
   int ray[BATCH];
   float color_weight[BATCH], scale[BATCH];
   float p[3][MAX_LOOKUPS], lookup_weight[MAX_LOOKUPS];
   int lookup_row[MAX_LOOKUPS];
   int32_t* active;  // inputs of the second layer that are not 0. [BATCH / ROWS][hidden_1 + LANES]
   TapLanes* taps;
+  // Edited scenes only.
+  Batch* const* sources;  // batches of the edit's other fields
+  float *edited_hidden;   // starts of rows that do not have their ray's. [BATCH][hidden_1]
+  float *patch_features;  // sums of what patches feed to the decoder. [BATCH][feature]
+  StartKey last;          // whose start `last_start` is
+  const float* last_start;
 
-  Batch(const PackedField& packed, const float* ray_base)
-      : packed(packed), lookup(choose_lookup(packed)), ray_base(ray_base), n_rows(0), n_lookups(0) {
+  Batch(const PackedField& packed, const float* ray_base, bool edited)
+      : packed(packed), lookup(choose_lookup(packed)), ray_base(ray_base), n_rows(0), n_lookups(0), sources(0),
+        last{-1, -1, {0.0f, 0.0f}} {
     products = memory.take<float>((size_t)BATCH * packed.field.n_appearance);
     encoded = memory.take<float>((size_t)BATCH * packed.encoded);
     hidden_1 = memory.take<float>((size_t)BATCH * packed.hidden_1);
@@ -39,11 +52,20 @@ struct Batch {
     cosines = memory.take<float>(packed.n_ray_inputs + LANES);
     active = memory.take<int32_t>((size_t)BATCH / ROWS * (packed.hidden_1 + LANES));
     taps = memory.take<TapLanes>(packed.n_tables);
+    edited_hidden = edited ? memory.take<float>((size_t)BATCH * packed.hidden_1) : 0;
+    patch_features = edited ? memory.take<float>((size_t)BATCH * packed.feature) : 0;
   }
 };
 
-// What direction and its encoding add to the first layer, for one ray of the tile.
-static void prepare_ray(Batch& batch, int ray, const float d[3]) {
+// The first layer's bias with its share of an embedding. to: [hidden_1]
+static void latent_share(const PackedField& packed, const float* latent, float* to) {
+  memcpy(to, packed.bias_1, packed.hidden_1 * sizeof(float));
+  for (int i = 0; i < packed.field.latent_dim; i++)
+    for (int j = 0; j < packed.hidden_1; j++) to[j] += latent[i] * packed.ray_weights[(size_t)i * packed.hidden_1 + j];
+}
+
+// What a row's first layer begins with: `base` (from latent_share), and what direction and its encoding add to it.
+static void start_vector(Batch& batch, const float* base, const float d[3], float* hidden) {
   const PackedField& packed = batch.packed;
   const int n_frequencies = packed.field.view_pe, n_angles = 3 * n_frequencies;
   float* inputs = batch.ray_inputs;  // direction, sines, cosines
@@ -60,13 +82,12 @@ static void prepare_ray(Batch& batch, int ray, const float d[3]) {
   for (int i = 0; i < n_angles; i++) inputs[n++] = batch.angles[i];
   for (int i = 0; i < n_angles; i++) inputs[n++] = batch.cosines[i];
   const float* weights = packed.ray_weights + (size_t)packed.field.latent_dim * packed.hidden_1;
-  float* hidden = batch.ray_hidden + (size_t)ray * packed.hidden_1;
   const int width = packed.hidden_1;
   int j = 0;
   for (; j + 4 * LANES <= width; j += 4 * LANES) {  // four sums at once hide the latency of an addition
     Vec sum[4];
 #pragma GCC unroll 4
-    for (int q = 0; q < 4; q++) sum[q] = load<Vec>(batch.ray_base + j + q * LANES);
+    for (int q = 0; q < 4; q++) sum[q] = load<Vec>(base + j + q * LANES);
     for (int i = 0; i < n; i++)
 #pragma GCC unroll 4
       for (int q = 0; q < 4; q++)
@@ -75,10 +96,14 @@ static void prepare_ray(Batch& batch, int ray, const float d[3]) {
     for (int q = 0; q < 4; q++) store(hidden + j + q * LANES, sum[q]);
   }
   for (; j < width; j += LANES) {
-    Vec sum = load<Vec>(batch.ray_base + j);
+    Vec sum = load<Vec>(base + j);
     for (int i = 0; i < n; i++) sum = fused(splat<Vec>(inputs[i]), load<Vec>(weights + i * width + j), sum);
     store(hidden + j, sum);
   }
+}
+
+static void prepare_ray(Batch& batch, int ray, const float d[3]) {
+  start_vector(batch, batch.ray_base, d, batch.ray_hidden + (size_t)ray * batch.packed.hidden_1);
 }
 
 // Features of the queued points, added to their rows.
@@ -101,13 +126,12 @@ static void run_lookups(Batch& batch) {
 static void decode_rows(Batch& batch, int n, float (*rgb)[3]) {
   const PackedField& packed = batch.packed;
   const int padded = round_up(n, ROWS), n_products = packed.field.n_appearance;
-  const float *zeros[BATCH], *bias_2[BATCH];
+  const float* bias_2[BATCH];
   for (int r = 0; r < padded; r++) {
-    zeros[r] = packed.zeros;
     bias_2[r] = packed.bias_2;
-    if (r >= n) batch.starts[r] = packed.zeros;
+    if (r >= n) batch.starts[r] = batch.feature_starts[r] = packed.zeros;
   }
-  run_layer<false>(packed.basis, padded, batch.products, n_products, zeros, batch.encoded, packed.encoded);
+  run_layer<false>(packed.basis, padded, batch.products, n_products, batch.feature_starts, batch.encoded, packed.encoded);
   for (int r = 0; r < padded; r++) {
     float* row = batch.encoded + (size_t)r * packed.encoded;
     if (r < n && batch.scale[r] != 1.0f)
@@ -143,6 +167,13 @@ static void flush_rows(Batch& batch, Composite* sums) {
   for (int r = 0; r < batch.n_rows; r++)
     for (int c = 0; c < 3; c++) sums[batch.ray[r]].rgb[c] += batch.color_weight[r] * rgb[r][c];
   batch.n_rows = 0;
+  batch.last.ray = -1;
+}
+
+// Forgets all rows.
+static void drop_rows(Batch& batch) {
+  batch.n_rows = batch.n_lookups = 0;
+  batch.last.ray = -1;
 }
 
 // Opens a decoder row for a ray of the tile.
@@ -152,6 +183,7 @@ static int begin_row(Batch& batch, int ray, Composite* sums) {
   int row = batch.n_rows++;
   batch.ray[row] = ray;
   batch.starts[row] = batch.ray_hidden + (size_t)ray * packed.hidden_1;
+  batch.feature_starts[row] = packed.zeros;
   batch.scale[row] = 1.0f;
   batch.color_weight[row] = 0.0f;
   memset(batch.products + (size_t)row * packed.field.n_appearance, 0, packed.field.n_appearance * sizeof(float));

@@ -1,62 +1,83 @@
 // A tile of rays on the host: samples are placed, tested and weighed LANES at a time along each ray.
+//
+// EDITED code is compiled apart, so that a scene without edits runs as if there were none.
 #pragma once
-#include "occupancy_lanes.h"
-#include "shading.h"
+#include "edited_lanes.h"
 
 // Samples of one ray that count and wait for their density.
 struct Pending {
   alignas(64) float t[2 * LANES], length[2 * LANES], p[3][2 * LANES];
   int n;
+  LaneOwners owners;  // edited scenes only; p is where the owner is read
 };
 
 // Samples of one ray that share a decoder row; the same rules as in render_ray.h.
 struct OpenRow {
   int row;  // -1: none
   float weight, feature_weight, run_weight, run_moment;
+  int op = -1, style = -1;  // of all samples; edited scenes only
 };
 
-struct TileJob {
-  const PackedField& packed;
-  const LvOptions& options;
-  const LvView& view;
-  const LvBuffers& buffers;
-  const volatile int32_t* cancel;
-};
-
-static void look_up_at(Batch& batch, const Ray& ray, float t, float weight, OpenRow& open) {
-  add_lookup(batch, open.row, sample_position(ray, 0, t), sample_position(ray, 1, t), sample_position(ray, 2, t),
-             weight);
+template <bool EDITED>
+static void look_up_at(const TileJob& job, Batch& batch, const Ray& ray, float t, float weight, OpenRow& open) {
+  const float p[3] = {sample_position(ray, 0, t), sample_position(ray, 1, t), sample_position(ray, 2, t)};
+  if constexpr (EDITED) look_up_edited(job, batch, open.op, open.row, p, weight);
+  else add_lookup(batch, open.row, p[0], p[1], p[2], weight);
   open.feature_weight += weight;
 }
 
-static void look_up_run(Batch& batch, const Ray& ray, OpenRow& open) {
-  look_up_at(batch, ray, open.run_moment / open.run_weight, open.run_weight, open);
+template <bool EDITED>
+static void look_up_run(const TileJob& job, Batch& batch, const Ray& ray, OpenRow& open) {
+  look_up_at<EDITED>(job, batch, ray, open.run_moment / open.run_weight, open.run_weight, open);
   open.run_weight = open.run_moment = 0.0f;
 }
 
-static void close_row(Batch& batch, OpenRow& open) {
-  batch.color_weight[open.row] = open.weight;
-  batch.scale[open.row] = 1.0f / open.feature_weight;
-  open = {-1, 0.0f, 0.0f, 0.0f, 0.0f};
+template <bool EDITED>
+static void close_row(const TileJob& job, Batch& batch, OpenRow& open) {
+  Batch& own = EDITED ? batch_of(job, batch, open.op) : batch;
+  own.color_weight[open.row] = open.weight;
+  own.scale[open.row] = 1.0f / open.feature_weight;
+  open = {-1, 0.0f, 0.0f, 0.0f, 0.0f, open.op, open.style};
+}
+
+// Closes a row that the ray leaves.
+template <bool EDITED>
+static void finish_row(const TileJob& job, Batch& batch, const Ray& ray, OpenRow& open) {
+  if (open.row < 0) return;
+  if (open.run_weight > 0.0f) look_up_run<EDITED>(job, batch, ray, open);
+  close_row<EDITED>(job, batch, open);
+}
+
+// Samples of another owner or style begin a row of their own.
+static void enter_row(const TileJob& job, Batch& batch, const Ray& ray, int op, int style, OpenRow& open) {
+  if (open.op == op && open.style == style) return;
+  finish_row<true>(job, batch, ray, open);
+  open.op = op;
+  open.style = style;
 }
 
 // Adds a sample that LandMark would shade.
+template <bool EDITED>
 static void shade_sample(const TileJob& job, Batch& batch, int ray_index, const Ray& ray, float t, float weight,
                          OpenRow& open, Composite* sums) {
   const LvOptions& options = job.options;
-  if (open.row < 0) open.row = begin_row(batch, ray_index, sums);
+  if (open.row < 0) {
+    if constexpr (EDITED) open.row = begin_edited_row(job, batch, {ray_index, open.op, open.style}, ray.d, sums);
+    else open.row = begin_row(batch, ray_index, sums);
+  }
   open.weight += weight;
   if (options.quality == LV_FAST) {
     open.run_weight += weight;
     open.run_moment += weight * t;
-    if (open.run_weight >= options.fast_weight) look_up_run(batch, ray, open);
+    if (open.run_weight >= options.fast_weight) look_up_run<EDITED>(job, batch, ray, open);
     return;
   }
-  look_up_at(batch, ray, t, options.quality == LV_EXACT ? 1.0f : weight, open);
-  if (options.quality == LV_EXACT || open.weight >= options.cluster_weight) close_row(batch, open);
+  look_up_at<EDITED>(job, batch, ray, t, options.quality == LV_EXACT ? 1.0f : weight, open);
+  if (options.quality == LV_EXACT || open.weight >= options.cluster_weight) close_row<EDITED>(job, batch, open);
 }
 
 // Weighs up to LANES pending samples and shades those that matter. Returns false if the ray ends.
+template <bool EDITED>
 static bool weigh(const TileJob& job, Batch& batch, int ray_index, const Ray& ray, Pending& pending, OpenRow& open,
                   Composite* sums) {
   const LvOptions& options = job.options;
@@ -67,12 +88,17 @@ static bool weigh(const TileJob& job, Batch& batch, int ray_index, const Ray& ra
   Lanes lanes = locate_lanes(job.packed, p);
   Vec feature = density_features(job.packed, batch.lookup, lanes, n, batch.taps);
   Vec sigma = activate_lanes(job.packed.field, lanes, feature);
+  if constexpr (EDITED) sigma = edited_sigma(job, batch, pending.owners, p, n, sigma);
   float alpha[LANES];
   store(alpha, 1.0f - exp_of(-sigma * load<Vec>(pending.length)));
   Composite& sum = sums[ray_index];
   for (int i = 0; i < n; i++) {
     float t = pending.t[i], weight = add_sample(sum, alpha[i], t);
-    if (weight > options.weight_threshold) shade_sample(job, batch, ray_index, ray, t, weight, open, sums);
+    if (weight > options.weight_threshold) {
+      if constexpr (EDITED)
+        enter_row(job, batch, ray, pending.owners.op[i], pending.owners.style[i], open);
+      shade_sample<EDITED>(job, batch, ray_index, ray, t, weight, open, sums);
+    }
     if (sum.transmittance < stop) {
       if (is_fast && open.row >= 0) open.weight += sum.transmittance;
       close_composite(sum, t);
@@ -84,6 +110,7 @@ static bool weigh(const TileJob& job, Batch& batch, int ray_index, const Ray& ra
     pending.t[i] = pending.t[n + i];
     pending.length[i] = pending.length[n + i];
     for (int axis = 0; axis < 3; axis++) pending.p[axis][i] = pending.p[axis][n + i];
+    if constexpr (EDITED) move_owner(pending.owners, i, n + i);
   }
   return true;
 }
@@ -101,6 +128,7 @@ LV_HD void distances(const LvOptions& options, const Ray& ray, int k, Vec& t, Ve
 }
 
 // Places LANES samples from k on, and queues those that count. Returns whether there were any.
+template <bool EDITED>
 static bool place_samples(const TileJob& job, const Ray& ray, int k, Pending& pending) {
   const LvOptions& options = job.options;
   const LvField& field = job.packed.field;
@@ -113,7 +141,12 @@ static bool place_samples(const TileJob& job, const Ray& ray, int k, Pending& pe
     inside = inside & (p[i] >= field.low[i]) & (p[i] <= field.high[i]);
   }
   uint32_t kept = bits_of(inside);
-  if (options.use_mask && kept) kept = occupied_lanes(field.mask, options.mask_threshold, p, kept);
+  if constexpr (EDITED) {
+    if (options.use_mask && kept) kept = lanes_in_room(options.edits->room, p, kept);
+    kept = claim_lanes(job, kept, p, pending.owners, pending.n);
+  } else if (options.use_mask && kept) {
+    kept = occupied_lanes(field.mask, options.mask_threshold, p, kept);
+  }
   if (!kept) return false;
   append_lanes(pending.t + pending.n, t, kept);
   append_lanes(pending.length + pending.n, sample_length(options, t, next), kept);
@@ -123,8 +156,7 @@ static bool place_samples(const TileJob& job, const Ray& ray, int k, Pending& pe
 }
 
 // First sample from k on that may count; whole empty bricks are jumped.
-static int jump_empty(const TileJob& job, const Ray& ray, const float slope[3], int k) {
-  const LvMask& mask = job.packed.field.mask;
+static int jump_empty(const TileJob& job, const LvMask& mask, const Ray& ray, const float slope[3], int k) {
   while (k < ray.end) {
     float t = sample_distance(job.options, ray, k), at[3];
     for (int i = 0; i < 3; i++) at[i] = mask_coordinate(mask, i, sample_position(ray, i, t));
@@ -135,29 +167,30 @@ static int jump_empty(const TileJob& job, const Ray& ray, const float slope[3], 
   return k;
 }
 
+template <bool EDITED>
 static void march_ray(const TileJob& job, Batch& batch, int ray_index, Ray& ray, Composite* sums) {
+  const LvMask& room = EDITED ? job.options.edits->room : job.packed.field.mask;  // what decides about jumps
   float slope[3] = {0.0f, 0.0f, 0.0f};
   if (job.options.use_mask) {
-    clip_to_mask(job.packed.field.mask, ray);
-    mask_slopes(job.packed.field.mask, ray, slope);
+    clip_to_mask(room, ray);
+    mask_slopes(room, ray, slope);
   }
   Pending pending;
   pending.n = 0;
   OpenRow open = {-1, 0.0f, 0.0f, 0.0f, 0.0f};
   bool alive = true, look_ahead = job.options.use_mask;
   for (int k = ray.begin; alive && k < ray.end; k += LANES) {
-    if (look_ahead) k = jump_empty(job, ray, slope, k);
+    if (look_ahead) k = jump_empty(job, room, ray, slope, k);
     if (k >= ray.end) break;
-    look_ahead = !place_samples(job, ray, k, pending) && job.options.use_mask;
-    if (pending.n >= LANES) alive = weigh(job, batch, ray_index, ray, pending, open, sums);
+    look_ahead = !place_samples<EDITED>(job, ray, k, pending) && job.options.use_mask;
+    if (pending.n >= LANES) alive = weigh<EDITED>(job, batch, ray_index, ray, pending, open, sums);
   }
-  while (alive && pending.n) alive = weigh(job, batch, ray_index, ray, pending, open, sums);
-  if (open.row < 0) return;
-  if (open.run_weight > 0.0f) look_up_run(batch, ray, open);
-  close_row(batch, open);
+  while (alive && pending.n) alive = weigh<EDITED>(job, batch, ray_index, ray, pending, open, sums);
+  finish_row<EDITED>(job, batch, ray, open);
 }
 
 // Minus the gradient of the density feature at z-depth t, unit length.
+template <bool EDITED>
 static void surface_normal(const TileJob& job, Batch& batch, const Ray& ray, float t, float normal[3]) {
   const LvField& field = job.packed.field;
   const int n_padded = round_up(6, LANES);
@@ -168,12 +201,17 @@ static void surface_normal(const TileJob& job, Batch& batch, const Ray& ray, flo
       at[axis][i] = clamp(sample_position(ray, axis, t) + offset, field.low[axis], field.high[axis]);
     }
   }
+  [[maybe_unused]] Owner owners[6];
+  if constexpr (EDITED) find_owners(*job.options.edits, at, owners);
   for (int i = 0; i < n_padded; i += LANES) {
     Vec p[3] = {load<Vec>(at[0] + i), load<Vec>(at[1] + i), load<Vec>(at[2] + i)};
     Lanes lanes = locate_lanes(job.packed, p);
     Vec features = density_features(job.packed, batch.lookup, lanes, LANES, batch.taps);
     store(feature + i, choose(lanes.is_present, features, Vec{}));
   }
+  if constexpr (EDITED)
+    for (int i = 0; i < 6; i++)
+      if (owners[i].op >= 0) feature[i] = owner_feature(field, *job.options.edits, owners[i]);
   for (int axis = 0; axis < 3; axis++) {
     normal[axis] = feature[2 * axis + 1] - feature[2 * axis];
     length += normal[axis] * normal[axis];
@@ -200,14 +238,16 @@ static bool visit_tile(const TileJob& job, int tile, Visit visit) {
   return true;
 }
 
+template <bool EDITED>
 static void write_normal(const TileJob& job, Batch& batch, const Ray& ray, float median_depth, int64_t pixel) {
   if (!job.buffers.normals) return;
   float* normal = job.buffers.normals + 3 * pixel;
   normal[0] = normal[1] = normal[2] = 0.0f;
-  if (median_depth > 0.0f) surface_normal(job, batch, ray, median_depth, normal);
+  if (median_depth > 0.0f) surface_normal<EDITED>(job, batch, ray, median_depth, normal);
 }
 
 // Renders one tile. Returns false if it was cancelled on the way; then it is not whole.
+template <bool EDITED>
 static bool render_tile(const TileJob& job, Batch& batch, int tile) {
   Ray rays[TILE_RAYS];
   Composite sums[TILE_RAYS];
@@ -215,13 +255,19 @@ static bool render_tile(const TileJob& job, Batch& batch, int tile) {
     rays[n] = start_ray(job.packed.field, job.options, job.view, column, row);
     sums[n] = start_composite();
     prepare_ray(batch, n, rays[n].d);
-    march_ray(job, batch, n, rays[n], sums);
+    march_ray<EDITED>(job, batch, n, rays[n], sums);
   });
-  if (!whole) return batch.n_rows = batch.n_lookups = 0, false;
+  [[maybe_unused]] const int n_sources = EDITED ? job.options.edits->n_sources : 0;
+  if (!whole) {
+    drop_rows(batch);
+    for (int i = 0; i < n_sources; i++) drop_rows(*batch.sources[i]);
+    return false;
+  }
   flush_rows(batch, sums);
+  for (int i = 0; i < n_sources; i++) flush_rows(*batch.sources[i], sums);
   return visit_tile(job, tile, [&](int n, int row, int column) {
     int64_t pixel = (int64_t)row * job.view.width + column;
     write_pixel(job.options, job.buffers, pixel, sums[n]);
-    write_normal(job, batch, rays[n], sums[n].median_depth, pixel);
+    write_normal<EDITED>(job, batch, rays[n], sums[n].median_depth, pixel);
   });
 }

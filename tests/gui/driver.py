@@ -80,6 +80,7 @@ class Window:
             "DISPLAY": display,
             "LANDMARK_VIEWER_CONFIG": str(folder / "config"),
             "XDG_CONFIG_HOME": str(folder / "config"),
+            "XDG_STATE_HOME": str(folder / "state"),
             "XDG_PICTURES_DIR": str(folder / "pictures"),
             **(environment or {}),
         }

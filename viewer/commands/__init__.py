@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .appearance import BlendAppearances, RemoveStyle, RenameStyle, SetAppearance, SetCode, SetGrade, SetStyle
 from .base import Command
 from .camera import (
     ChangeSpeed,
@@ -15,10 +16,42 @@ from .camera import (
     ToggleNavigation,
     TopDown,
 )
+from .compare import (
+    CompareWith,
+    CompareWithAppearance,
+    CompareWithCheckpoint,
+    SetCompareMode,
+    SetGain,
+    SetWipe,
+)
+from .edits import (
+    AddLayer,
+    AddPlacement,
+    CopySelection,
+    CropToSelection,
+    DuplicateLayer,
+    HideSelection,
+    IsolateSelection,
+    LockLayer,
+    MoveLayer,
+    MoveSelection,
+    RemoveLayer,
+    RemovePlacement,
+    RemoveSelection,
+    ReplaceBlockWith,
+    RestyleSelection,
+    SelectLayer,
+    SelectPlacement,
+    SetLayer,
+    SetPlacement,
+    ToggleEdits,
+    ToggleLayer,
+    UnhideAll,
+)
 from .interface import DismissMessage, SelectBlock, SetTheme, ShowMessage, ToggleHelp, ToggleInterface
+from .measure import AddMeasurement, ClearMeasurements, RemoveMeasurement, RenameMeasurement
 from .picture import (
     SetBackground,
-    SetCode,
     SetFloor,
     SetMode,
     SetQualityAtRest,
@@ -26,7 +59,25 @@ from .picture import (
     SetTargetFps,
     ToggleBlockBorders,
 )
-from .report import BeginOpening, OpeningFailed, SceneOpened, SetStatus
+from .report import (
+    BeginOpening,
+    OpeningFailed,
+    RestoreWork,
+    SceneOpened,
+    SceneSaved,
+    SetDirty,
+    SetJob,
+    SetStatus,
+)
+from .selecting import (
+    ClearSelection,
+    GrowSelection,
+    InvertSelection,
+    SelectBlockArea,
+    SetSelection,
+    SetSelectionHeights,
+)
+from .tools import SetDraft, SetHandle, SetSnapping, SetTool
 
 COMMANDS: tuple[type[Command], ...] = (
     SetPose,
@@ -46,6 +97,54 @@ COMMANDS: tuple[type[Command], ...] = (
     SetResolution,
     SetBackground,
     SetCode,
+    SetAppearance,
+    BlendAppearances,
+    SetGrade,
+    SetStyle,
+    RemoveStyle,
+    RenameStyle,
+    AddLayer,
+    RemoveLayer,
+    SetLayer,
+    ToggleLayer,
+    LockLayer,
+    MoveLayer,
+    SelectLayer,
+    DuplicateLayer,
+    ToggleEdits,
+    UnhideAll,
+    RemoveSelection,
+    HideSelection,
+    IsolateSelection,
+    CropToSelection,
+    CopySelection,
+    MoveSelection,
+    RestyleSelection,
+    AddPlacement,
+    SetPlacement,
+    RemovePlacement,
+    SelectPlacement,
+    ReplaceBlockWith,
+    SetSelection,
+    ClearSelection,
+    InvertSelection,
+    GrowSelection,
+    SetSelectionHeights,
+    SelectBlockArea,
+    SetTool,
+    SetHandle,
+    SetSnapping,
+    SetDraft,
+    SetCompareMode,
+    CompareWith,
+    CompareWithAppearance,
+    CompareWithCheckpoint,
+    SetWipe,
+    SetGain,
+    AddMeasurement,
+    RemoveMeasurement,
+    RenameMeasurement,
+    ClearMeasurements,
     ToggleBlockBorders,
     SelectBlock,
     ToggleInterface,
@@ -57,6 +156,10 @@ COMMANDS: tuple[type[Command], ...] = (
     SceneOpened,
     OpeningFailed,
     SetStatus,
+    SetJob,
+    SetDirty,
+    SceneSaved,
+    RestoreWork,
 )
 
 GLIDING: tuple[type[Command], ...] = (Home, FocusOn, TopDown, NorthUp)  # the camera may travel there visibly

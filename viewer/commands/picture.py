@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from ...core.appearance import Appearance
 from ...cuda.tables import Quality
 from ..state import Mode, ViewerState
-from .base import Once, clamp, prefer, say
+from .base import Once, clamp, prefer
 
 FPS_RANGE = 1.0, 120.0  # pictures per second while moving
 FLOOR_RANGE = 0.125, 1.0  # share of the full resolution, per side
@@ -86,23 +85,6 @@ class SetBackground:
             return prefer(state, background=None)
         red, green, blue = (clamp(value, 0.0, 1.0) for value in self.color)
         return prefer(state, background=(red, green, blue))
-
-
-@dataclass(frozen=True)
-class SetCode:
-    """Chooses a row of the appearance table; one that does not exist is answered with a message."""
-
-    code: int
-    gesture: str = ""
-    undo: ClassVar[str] = "Appearance"
-
-    def apply(self, state: ViewerState) -> ViewerState:
-        if state.scene is None or not state.scene.n_codes:
-            return say(state, "This scene has one appearance only", "info")
-        if not 0 <= self.code < state.scene.n_codes:
-            last = state.scene.n_codes - 1
-            return say(state, f"The appearance code must be from 0 to {last}, got {self.code}")
-        return replace(state, appearance=Appearance.of(self.code))
 
 
 @dataclass(frozen=True)

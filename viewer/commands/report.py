@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
 
-from ..state import MAX_RECENT, Compare, Message, RenderStatus, SceneFacts, Tool, ViewerState
+from ...core.appearance import Appearance
+from ...core.edits.layers import Stack
+from ...core.measure import Measurement
+from ..state import MAX_RECENT, Compare, JobStatus, Message, RenderStatus, SceneFacts, Tool, ViewerState
 from .base import Once
 
 
@@ -34,6 +39,7 @@ class SceneOpened(Once):
             appearance=facts.appearance,
             styles=facts.styles,
             edits=facts.edits,
+            last_uid=max((layer.uid for layer in facts.edits), default=0),
             measurements=facts.measurements,
             edits_shown=True,
             selection=None,
@@ -48,6 +54,47 @@ class SceneOpened(Once):
             message=None,
             selected_block=None,
             recent=(facts.path, *others)[:MAX_RECENT],
+        )
+
+
+@dataclass(frozen=True)
+class SceneSaved(Once):
+    """The scene file holds everything now; it may be another file than before."""
+
+    path: Path
+
+    def apply(self, state: ViewerState) -> ViewerState:
+        if state.scene is None:
+            return state
+        others = tuple(path for path in state.recent if path != self.path)
+        return replace(
+            state,
+            scene=replace(state.scene, path=self.path),
+            recent=(self.path, *others)[:MAX_RECENT],
+            message=Message(f"Saved {self.path.name}"),
+        )
+
+
+@dataclass(frozen=True)
+class RestoreWork(Once):
+    """Brings back what was not saved when the program last ended."""
+
+    appearance: Appearance
+    styles: tuple[tuple[str, Appearance], ...]
+    edits: Stack
+    measurements: tuple[Measurement, ...]
+    undo: ClassVar[str] = "Restore"
+
+    def apply(self, state: ViewerState) -> ViewerState:
+        return replace(
+            state,
+            appearance=self.appearance,
+            styles=self.styles,
+            edits=self.edits,
+            last_uid=max([state.last_uid, *(layer.uid for layer in self.edits)]),
+            measurements=self.measurements,
+            layer=None,
+            selection=None,
         )
 
 
@@ -69,3 +116,23 @@ class SetStatus(Once):
 
     def apply(self, state: ViewerState) -> ViewerState:
         return replace(state, status=self.status)
+
+
+@dataclass(frozen=True)
+class SetJob(Once):
+    """What the work in the background last reported; None: there is none."""
+
+    job: JobStatus | None
+
+    def apply(self, state: ViewerState) -> ViewerState:
+        return replace(state, job=self.job)
+
+
+@dataclass(frozen=True)
+class SetDirty(Once):
+    """Whether there is something that the scene file does not hold yet."""
+
+    dirty: bool
+
+    def apply(self, state: ViewerState) -> ViewerState:
+        return replace(state, dirty=self.dirty)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dearpygui.dearpygui as dpg
 
-from ..commands import SelectBlock, ToggleBlockBorders
+from ...core.edits.region import Region
+from ..commands import SelectBlock, SelectBlockArea, ToggleBlockBorders
+from ..handles import prisms_of, target_of
 from ..plan import Plan, block_footprint, footprint_of_view, is_inside
 from ..shortcuts import Action, keys_of
-from ..state import SceneFacts, ViewerState
-from ..theme import HUD_ACCENT, HUD_PLATE, HUD_TEXT, NONE, Rgba
+from ..state import SceneFacts, Tool, ViewerState
+from ..theme import HALO, HUD_ACCENT, HUD_PLATE, HUD_TEXT, NONE, Rgba
+from ..tools import mode_of
 from ..units import Units, bytes_text, figures, nice_length
 from ..widgets import Pen, right_spacer
 from .panel import DockedPanel, Submit
@@ -16,10 +19,12 @@ from .panel import DockedPanel, Submit
 SHADE: Rgba = (12, 15, 18, 70)  # over the picture of the ground, so that lines stand out
 INK: Rgba = (255, 255, 255, 255)
 LEGEND_ROW, LEGEND_ROWS = 20, 2  # logical pixels
+SMALLEST = 4  # logical pixels: a shorter drag draws no rectangle
+POINTING = {Tool.BUILDING, Tool.POLYGON, Tool.PLACE}  # tools that clicks in the plan serve, too
 
 
 class BlocksPanel(DockedPanel):
-    """Plan map: click selects a block, a double click flies there."""
+    """Plan map: a click selects a block, a double click flies there; tools work on the ground here, too."""
 
     title = "Blocks"
     glyph = "grid-dots"
@@ -30,6 +35,8 @@ class BlocksPanel(DockedPanel):
     _plan: Plan | None = None
     _seen: frozenset[int] = frozenset()
     _width = 0
+    _drawn: object = None  # what the layer of the selection shows
+    _start: tuple[float, float] | None = None  # of a rectangle that is being drawn, pixels of the plan
 
     def build_content(self, submit: Submit) -> None:
         """Makes tool row, plan, legend and the line about the selected block."""
@@ -37,7 +44,8 @@ class BlocksPanel(DockedPanel):
         ui = self.widgets
         with dpg.group(horizontal=True, horizontal_spacing=self.look.px(4)):
             self._resident = ui.label("", 168)
-            self._stretch = right_spacer(ui, 168 + 2 * 24 + 3 * 4)
+            self._stretch = right_spacer(ui, 168 + 3 * 24 + 4 * 4)
+            ui.icon("select-all", "Select the area of the selected block", self._select_area)
             ui.icon("focus-centered", "Fly to the selected block", self._fly)
             borders = f"Show or hide the borders in the picture ({keys_of(Action.BLOCK_BORDERS)})"
             self._borders = ui.icon("grid-dots", borders, lambda: submit(ToggleBlockBorders()))
@@ -55,12 +63,17 @@ class BlocksPanel(DockedPanel):
             "", -1, "value", "The selected block. Double-click in the plan flies to a block."
         )
         self._layers = {
-            name: dpg.add_draw_layer(parent=self.plan) for name in ("ground", "blocks", "view", "frame")
+            name: dpg.add_draw_layer(parent=self.plan)
+            for name in ("ground", "blocks", "edits", "view", "frame")
         }
         with dpg.item_handler_registry() as handlers:
             dpg.add_item_clicked_handler(dpg.mvMouseButton_Left, callback=self._clicked)
             dpg.add_item_double_clicked_handler(dpg.mvMouseButton_Left, callback=self._double_clicked)
+            dpg.add_item_clicked_handler(dpg.mvMouseButton_Right, callback=self._open_menu)
         dpg.bind_item_handler_registry(self.plan, handlers)
+        with dpg.window(popup=True, show=False, no_move=True, min_size=(160, 16)) as self._menu:
+            dpg.add_menu_item(label="Select area", callback=self._select_area)
+            dpg.add_menu_item(label="Fly there", callback=self._fly)
 
     def show_content(self, state: ViewerState) -> None:
         """Redraws the layers whose content changed."""
@@ -81,6 +94,11 @@ class BlocksPanel(DockedPanel):
             dpg.set_item_label(self._line, _describe(state.scene, state.selected_block))
         if before is None or before.pose != state.pose or _aspect(before) != _aspect(state):
             self._draw_view(state)
+        self._follow_band(state)
+        drawn = (self._plan, state.edits, state.selection, state.layer, state.draft, self._band())
+        if drawn != self._drawn:
+            self._drawn = drawn
+            self._draw_edits(state)
         if before is None or before.show_block_borders != state.show_block_borders:
             theme = "on" if state.show_block_borders else "icon"
             dpg.bind_item_theme(self._borders, self.look.themes[theme])
@@ -221,11 +239,72 @@ class BlocksPanel(DockedPanel):
                 seen.append(block)
         return frozenset(seen)
 
+    def _draw_edits(self, state: ViewerState) -> None:
+        """Draws the outlines of layers, selection and what is being drawn."""
+        plan = self._plan
+        if plan is None:
+            return
+        pen, target, band = self._pen("edits"), target_of(state), self._band()
+        pen.clear()
+        lines = [(prism.region, (*INK[:3], 150)) for layer in state.edits for prism in prisms_of(layer)]
+        if target is not None:
+            lines.append((target.outline.region, HUD_ACCENT))
+        if band is not None:
+            lines.append((Region.rectangle(*plan.to_scene(*band[:2]), *plan.to_scene(*band[2:])), HUD_ACCENT))
+        for region, color in lines:
+            for rings in region.polygons:
+                outline = [plan.to_plan(*point) for point in rings[0]]
+                pen.polyline(outline, HALO, 3, closed=True)
+                pen.polyline(outline, color, 1.5, closed=True)
+        corners = [plan.to_plan(x, y) for x, y, _ in state.draft]
+        if len(corners) > 1:
+            pen.polyline(corners, HUD_ACCENT, 1.5)
+        for corner in corners:
+            pen.circle(corner, self.look.px(3), fill=INK)
+
     def _clicked(self) -> None:
+        state, plan = self._state, self._plan
+        if state is None or state.scene is None or plan is None:
+            return
+        if state.tool is Tool.RECTANGLE:
+            self._start = self._cursor()
+        elif state.tool in POINTING:
+            point = plan.to_scene(*self._cursor())
+            for command in self.host.tools.click_ground(point, state, *_modifiers()):
+                self._submit(command)
+        else:
+            self._submit(SelectBlock(self._block_under_cursor()))
+
+    def _follow_band(self, state: ViewerState) -> None:
+        """Selects what a rectangle encloses as soon as the button is released."""
+        band, plan = self._band(), self._plan
+        if band is None or plan is None or dpg.is_mouse_button_down(dpg.mvMouseButton_Left):
+            return
+        self._start = None
+        if min(abs(band[2] - band[0]), abs(band[3] - band[1])) >= self.look.px(SMALLEST):
+            start, end = plan.to_scene(*band[:2]), plan.to_scene(*band[2:])
+            self.host.tools.drag_ground(start, end, *_modifiers())
+
+    def _band(self) -> tuple[float, float, float, float] | None:
+        """Returns the rectangle that is being drawn, pixels of the plan."""
+        return (*self._start, *self._cursor()) if self._start is not None else None
+
+    def _select_area(self) -> None:
+        if self._state is not None and self._state.selected_block is not None:
+            self._submit(SelectBlockArea(self._state.selected_block, mode_of(*_modifiers())))
+
+    def _open_menu(self) -> None:
         block = self._block_under_cursor()
         self._submit(SelectBlock(block))
+        if block is not None:
+            place = [int(at) for at in dpg.get_mouse_pos(local=False)]
+            dpg.configure_item(self._menu, show=True, pos=place)
 
     def _double_clicked(self) -> None:
+        if self._state is not None and self._state.tool is not Tool.NAVIGATE:
+            if self._state.tool is Tool.POLYGON:
+                self.host.act(Action.CONFIRM)
+            return
         block = self._block_under_cursor()
         if block is not None:
             self._submit(SelectBlock(block))
@@ -239,19 +318,29 @@ class BlocksPanel(DockedPanel):
         if self._state is None or self._state.scene is None or self._plan is None:
             return None
         scene = self._state.scene
-        pointer, origin = dpg.get_mouse_pos(local=False), dpg.get_item_rect_min(self.plan)
-        x, y = self._plan.to_scene(pointer[0] - origin[0], pointer[1] - origin[1])
+        x, y = self._plan.to_scene(*self._cursor())
         (x0, y0, _), (x1, y1, _) = scene.aabb
         if not (x0 <= x < x1 and y0 <= y < y1):
             return None
         columns, rows = scene.division
         return int((x - x0) / (x1 - x0) * columns) * rows + int((y - y0) / (y1 - y0) * rows)
 
+    def _cursor(self) -> tuple[float, float]:
+        """Returns the place of the pointer in pixels of the plan."""
+        pointer, origin = dpg.get_mouse_pos(local=False), dpg.get_item_rect_min(self.plan)
+        return pointer[0] - origin[0], pointer[1] - origin[1]
+
     def _accent(self, alpha: int) -> Rgba:
         return (*HUD_ACCENT[:3], alpha) if not self.look.light else self.look.color("accent", alpha)
 
     def _pen(self, layer: str) -> Pen:
         return Pen(self.widgets, self._layers[layer])
+
+
+def _modifiers() -> tuple[bool, bool]:
+    """Returns whether Shift and Ctrl are held."""
+    shift = dpg.is_key_down(dpg.mvKey_LShift) or dpg.is_key_down(dpg.mvKey_RShift)
+    return shift, dpg.is_key_down(dpg.mvKey_LControl) or dpg.is_key_down(dpg.mvKey_RControl)
 
 
 def _kept_inside(plan: Plan, point: tuple[float, float], inset: float) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import dearpygui.dearpygui as dpg
 
@@ -14,6 +14,11 @@ from ..shortcuts import Action
 from ..state import ViewerState
 from ..theme import icon
 from ..widgets import Widgets
+
+if TYPE_CHECKING:
+    from ..path_dialog import PathWish
+    from ..session import Session
+    from ..tools import Tools
 
 Submit = Callable[[Command], None]
 
@@ -35,6 +40,16 @@ class Panel(Protocol):
 class Host(Protocol):
     """What a panel may ask of the program beside commands on the state."""
 
+    @property
+    def session(self) -> Session:
+        """The run that the window shows: its history, jobs, document and open scene."""
+        ...
+
+    @property
+    def tools(self) -> Tools:
+        """What the left button does over the picture."""
+        ...
+
     def plan_picture(self) -> tuple[int, tuple[float, float]]:
         """Returns the texture that holds the scene from above, and its lower right corner in it."""
         ...
@@ -44,7 +59,11 @@ class Host(Protocol):
         ...
 
     def open_path(self, path: Path) -> None:
-        """Opens a scene in the background."""
+        """Opens a scene in the background, after asking where something would be lost."""
+        ...
+
+    def choose_file(self, wish: PathWish) -> None:
+        """Asks the user for a file."""
         ...
 
     def open_demo(self, word: str) -> None:

@@ -10,7 +10,6 @@ import dearpygui.dearpygui as dpg
 from ...cuda.tables import Quality
 from ..commands import (
     SetBackground,
-    SetCode,
     SetFloor,
     SetMode,
     SetQualityAtRest,
@@ -28,6 +27,7 @@ MODE_WORDS = {
     Mode.OPACITY: "Opacity",
     Mode.NORMALS: "Normals",
     Mode.BLOCKS: "Blocks",
+    Mode.EDITS: "Edits",
 }
 MODE_ACTIONS = {
     Mode.COLOR: Action.COLOR,
@@ -35,6 +35,7 @@ MODE_ACTIONS = {
     Mode.OPACITY: Action.OPACITY,
     Mode.NORMALS: Action.NORMALS,
     Mode.BLOCKS: Action.BLOCKS,
+    Mode.EDITS: Action.EDITS,
 }
 QUALITIES = {Quality.EXACT: "Exact", Quality.CLUSTERED: "Clustered", Quality.FAST: "Fast"}
 QUALITY_HINT = """What a still picture refines to.
@@ -46,7 +47,6 @@ RESOLUTIONS = {1.0: "Window", 0.75: "¾ of the window", 0.5: "½ of the window",
 Key = TypeVar("Key")
 SCENE_BACKGROUND, OWN_BACKGROUND = "As in the scene", "Own colour"
 BACKGROUNDS = {SCENE_BACKGROUND: None, "Black": (0.0, 0.0, 0.0), "White": (1.0, 1.0, 1.0)}
-NO_STYLE = "Not named"
 FPS_LOW, FPS_HIGH = 5, 60
 
 
@@ -60,7 +60,6 @@ class RenderPanel(DockedPanel):
 
     _scene: SceneFacts | None = None
     _render: RenderPreferences | None = None
-    _code: int | None = None
 
     def build_content(self, submit: Submit) -> None:
         """Makes the sections."""
@@ -71,8 +70,6 @@ class RenderPanel(DockedPanel):
             self._mode = ui.segmented(options, lambda mode: submit(SetMode(mode)), 3)
             dpg.add_spacer(height=self.look.px(2))
             self._build_background()
-        with dpg.group() as self._appearance, ui.section("Appearance"):
-            self._build_appearance()
         with ui.section("Quality"):
             self._build_quality()
         with ui.section("Save picture"):
@@ -87,11 +84,7 @@ class RenderPanel(DockedPanel):
     def show_content(self, state: ViewerState) -> None:
         """Sets the widgets to a state."""
         if state.scene is not self._scene:
-            self._scene, self._code, self._render = state.scene, None, None
-            self._adopt_styles()
-        if state.appearance.code != self._code:
-            self._code = state.appearance.code
-            self._show_code(state.appearance.code)
+            self._scene, self._render = state.scene, None
         if state.render == self._render:
             return
         render = self._render = state.render
@@ -120,20 +113,6 @@ class RenderPanel(DockedPanel):
                 )
             )
 
-    def _build_appearance(self) -> None:
-        ui = self.widgets
-        with ui.row("Style", "Named codes of scene.yaml") as self._style_row:
-            self._style = self._combo([NO_STYLE], self._set_style)
-        with ui.row("Code", "Row of the appearance table"):
-            self._code_input = ui.takes_keys(
-                dpg.add_input_int(
-                    width=-1,
-                    min_value=0,
-                    min_clamped=True,
-                    callback=lambda _sender, value: self._set_code(value),
-                )
-            )
-
     def _build_quality(self) -> None:
         ui, submit = self.widgets, self._submit
         with ui.row("While moving", "The resolution follows this frame rate"):
@@ -156,29 +135,6 @@ class RenderPanel(DockedPanel):
 
     def _combo(self, items: Iterable[str], changed: Callable[[str], None]) -> int:
         return dpg.add_combo(list(items), width=-1, callback=lambda _sender, words: changed(words))
-
-    def _adopt_styles(self) -> None:
-        scene = self._scene
-        if scene is None:
-            return
-        dpg.configure_item(self._appearance, show=scene.n_codes > 1)
-        dpg.configure_item(self._style_row, show=bool(scene.styles))
-        dpg.configure_item(self._style, items=[name for name, _ in scene.styles])
-        dpg.configure_item(self._code_input, max_value=max(scene.n_codes - 1, 0), max_clamped=True)
-
-    def _show_code(self, code: int) -> None:
-        if not dpg.is_item_active(self._code_input):
-            dpg.set_value(self._code_input, code)
-        styles = self._scene.styles if self._scene else ()
-        dpg.set_value(self._style, next((name for name, at in styles if at.code == code), NO_STYLE))
-
-    def _set_style(self, name: str) -> None:
-        style = dict(self._scene.styles).get(name) if self._scene else None
-        if style is not None and style.code is not None:
-            self._submit(SetCode(style.code))
-
-    def _set_code(self, code: int) -> None:
-        self._submit(SetCode(code, self.host.gesture("appearance code")))
 
     def _set_background(self, name: str) -> None:
         if name == OWN_BACKGROUND:

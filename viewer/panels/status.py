@@ -9,7 +9,7 @@ import dearpygui.dearpygui as dpg
 
 from ..layout import WINDOW
 from ..navigation import above_ground, flying_speed
-from ..state import ViewerState
+from ..state import JobStatus, ViewerState
 from ..theme import icon
 from ..units import Units, bytes_text, grouped, heading_text, quality_text
 from ..widgets import Widgets
@@ -28,6 +28,7 @@ FIELDS = {
 }
 LEAVING = ("Pitch", "Speed", "Above ground", "Heading", "H", "N", "E")  # in this order where room is short
 GAP = 4  # logical pixels between two fields
+JOB = 168 + 64 + 40 + 24 + 3 * GAP  # what is worked on in the background, and the gaps between
 RIGHT = 64 + 164 + 8 + 56 + 64 + 92 + 7 * GAP + 24  # what stands at the right, with all gaps and padding
 
 
@@ -39,9 +40,11 @@ class StatusBar:
     def __init__(self, widgets: Widgets, host: Host) -> None:
         self.widgets = widgets
         self.look = widgets.look
+        self.host = host
         self.window = WINDOW[self.title]
         self._texts: dict[int, str] = {}
-        self._width = 0.0
+        self._room = 0.0, 0.0  # width of the window, and what is taken at the right
+        self._has_job = False
         self._total = _physical_memory()
 
     def build(self, submit: Submit) -> None:
@@ -59,6 +62,13 @@ class StatusBar:
                         self._keys[name] = ui.label(name, key_width, "label", None, "small")
                         self._values[name] = ui.label("", width, "value", None, "small")
                 self._gap = dpg.add_spacer(width=1)
+                with dpg.group(horizontal=True, horizontal_spacing=px(GAP), show=False) as self._job:
+                    self._job_name = ui.label("", 168, "right", None, "small")
+                    with dpg.group():
+                        dpg.add_spacer(height=px(9))
+                        self._job_bar = ui.styled(dpg.add_progress_bar(width=px(64), height=px(6)), "thin")
+                    self._job_share = ui.label("", 40, "right_value", None, "small")
+                    ui.icon("x", "Cancel", lambda: self.host.session.jobs.cancel())
                 self._rate = ui.label("", 64, "right", "Pictures per second while moving", "small")
                 self._quality = ui.label(
                     "", 164, "right_value", "Quality shown; refines to exact at rest", "small"
@@ -99,26 +109,45 @@ class StatusBar:
     def fit(self) -> None:
         """Stretches the gap between left and right to the width of the window."""
         width = dpg.get_viewport_client_width() / self.look.scale
-        if width == self._width:
+        right = RIGHT + (JOB if self._has_job else 0)
+        if (width, right) == self._room:
             return
-        self._width = width
-        shown = fields_that_fit(width - RIGHT)
+        self._room = width, right
+        shown = fields_that_fit(width - right)
         for name, group in self._groups.items():
             dpg.configure_item(group, show=name in shown)
         left = sum(sum(FIELDS[name]) + GAP for name in shown)
-        dpg.configure_item(self._gap, width=max(self.look.px(width - RIGHT - left), 1))
+        dpg.configure_item(self._gap, width=max(self.look.px(width - right - left), 1))
 
     def _show_activity(self, state: ViewerState) -> None:
         status = state.status
         self._set(self._rate, "idle" if status.finished else f"{status.fps:.1f} fps" if status.fps else "")
-        words = quality_text(status) + (" " + icon("check") if status.finished else "")
-        self._set(
-            self._quality, f"opening {state.opening} …" if state.opening else words if status.width else ""
-        )
+        self._set(self._quality, self._doing(state))
+        self._show_job(state.job)
         used = resident_bytes()
         if self._total:
             dpg.set_value(self._memory_bar, used / self._total)
         self._set(self._memory, f"{bytes_text(used)} / {self._total / 1e9:.0f} GB")
+
+    def _doing(self, state: ViewerState) -> str:
+        """Says in a few words what the picture waits for, or what it is worth."""
+        if state.opening:
+            return f"opening {state.opening} …"
+        if self.host.session.is_compiling:
+            return "edits: compiling …"
+        words = quality_text(state.status) + (" " + icon("check") if state.status.finished else "")
+        return words if state.status.width else ""
+
+    def _show_job(self, job: JobStatus | None) -> None:
+        if self._has_job != (job is not None):
+            self._has_job = job is not None
+            dpg.configure_item(self._job, show=self._has_job)
+        if job is None:
+            return
+        self._set(self._job_name, job.what)
+        dpg.set_value(self._job_bar, job.progress or 0.0)
+        share = "" if job.progress is None else f"{100 * job.progress:.0f} %"
+        self._set(self._job_share, share or f"{job.seconds:.0f} s")
 
     def _set(self, item: int, words: str) -> None:
         if self._texts.get(item) != words:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from landmark_viewer.core.training.metrics import psnr, psnr_from_mse, ssim
+from landmark_viewer.core.metrics import psnr, psnr_from_mse, ssim
 
 
 def pictures(height: int = 17, width: int = 23, noise: float = 0.1) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""How near a picture comes to a photograph: PSNR and SSIM."""
+"""How near a picture comes to a photograph or to another picture: PSNR and SSIM."""
 
 from __future__ import annotations
 
