@@ -38,6 +38,7 @@ bench: .venv/ready-test ## prints the speed of every renderer, of edits, of trai
 	$(BIN)/python -m tests.bench.edit_bench $(ARGS)
 	$(BIN)/python -m tests.bench.train_bench $(ARGS)
 	$(BIN)/python -m tests.bench.gui_bench $(ARGS)
+	$(BIN)/python -m tests.bench.edit_latency_bench $(ARGS)
 
 demo-town: .venv/ready-run ## makes the demo town anew: its pictures, then its field; a quarter of an hour on two cores
 	$(BIN)/landmark-viewer city build/town --blocks 2x2 --seed 1 --train 1200 --test 12

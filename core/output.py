@@ -35,6 +35,16 @@ class Provenance:
     edits: Stack = ()
     background: tuple[float, float, float] | None = None  # sRGB in [0, 1]
     metres_per_unit: float | None = None  # None: lengths are in scene units
+    compared: Compared | None = None  # another picture in the same one
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A second picture of the same view that is shown in one picture with the first."""
+
+    mode: str  # "wipe", "difference", ...
+    name: str  # of the second picture, for people
+    provenance: Provenance
 
 
 def metadata(frame: Frame, provenance: Provenance) -> dict[str, Any]:
@@ -42,13 +52,25 @@ def metadata(frame: Frame, provenance: Provenance) -> dict[str, Any]:
     return {
         "program": f"landmark-viewer {program_version()}",
         "camera": frame.camera.to_json(),
+        **_source_record(provenance),
+        "quality": frame.quality.value,
+        "metres_per_unit": provenance.metres_per_unit,
+        **({"compared": _compared_record(provenance.compared)} if provenance.compared else {}),
+    }
+
+
+def _source_record(provenance: Provenance) -> dict[str, Any]:
+    """Returns what is shown, and how."""
+    return {
         "checkpoint": [_file_record(file) for file in provenance.files],
         "appearance": asdict(provenance.appearance),
         "edits": _edits_record(provenance.edits),
         "background": provenance.background,
-        "quality": frame.quality.value,
-        "metres_per_unit": provenance.metres_per_unit,
     }
+
+
+def _compared_record(compared: Compared) -> dict[str, Any]:
+    return {"mode": compared.mode, "with": compared.name, **_source_record(compared.provenance)}
 
 
 def _edits_record(layers: Stack) -> dict[str, Any]:

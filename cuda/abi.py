@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ctypes import Structure, c_float, c_int32, c_void_p
 
-ABI = 4
+ABI = 5
 PAD = 32  # LV_PAD: numbers that may be read behind the last hull fraction
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import weakref
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -162,16 +164,21 @@ class Library:
         return feature, sigma, appearance
 
     def decode(
-        self, tables: FieldTables, features: Tensor, directions: Tensor, latent: Tensor | None
+        self, tables: FieldTables, features: Tensor, directions: Tensor, looks: Sequence[Tensor | None]
     ) -> Tensor:
-        """Returns colours [n, 3] of features [n, feature_dim] seen along directions [n, 3]."""
+        """Returns colours [n_looks, n, 3] of features [n, feature_dim] seen along directions [n, 3].
+
+        `looks` are embeddings. The work is done with threads, while the interpreter runs on.
+        """
         prepared = self.prepare(tables)
         features, directions = features.contiguous(), directions.contiguous()
-        latent = _latent(tables.decoder, latent)
-        rgb = torch.empty(len(features), 3)
+        latents = torch.stack([_latent(tables.decoder, look) for look in looks])
+        rgb = torch.empty(len(looks), len(features), 3)
         self._lib.lv_decode(
-            ctypes.byref(prepared.field),
-            latent.data_ptr(),
+            prepared.handle,
+            len(os.sched_getaffinity(0)),
+            len(looks),
+            latents.data_ptr(),
             len(features),
             features.data_ptr(),
             directions.data_ptr(),
@@ -191,7 +198,7 @@ class Library:
             "lv_render_scalar": (void, [pointer] * 4),
             "lv_columns": (void, [pointer] * 3),
             "lv_query": (void, [pointer, ctypes.c_int64] + [pointer] * 4),
-            "lv_decode": (void, [pointer, pointer, ctypes.c_int64] + [pointer] * 3),
+            "lv_decode": (void, [pointer, *[ctypes.c_int] * 2, pointer, ctypes.c_int64] + [pointer] * 3),
         }
         for name, (result, arguments) in signatures.items():
             function = getattr(self._lib, name)

@@ -120,20 +120,26 @@ def decode(
         tables: The field.
         features: Appearance features, as `probe` returns them. [n, feature_dim]
         directions: Ray directions, not normalised. [n, 3]
-        latent: Appearance embedding, for models that have a table. [latent_dim]
+        latent: Appearance embedding, for models that have a table [latent_dim]; or several at once, which is
+            faster than one after the other. [n_looks, latent_dim]
         backend: "native", "torch", or "auto" for the native code where it can be had.
 
     Returns:
-        Colours in [0, 1]. [n, 3]
+        Colours in [0, 1]. [n, 3], of several embeddings [n_looks, n, 3]
     """
     check_tables(tables)
     require_tensor("features", features, torch.float32, (None, tables.decoder.basis.shape[0]))
     require_tensor("directions", directions, torch.float32, (len(features), 3))
-    check_latent("latent", tables.decoder, latent)
+    several = latent is not None and latent.dim() == 2
+    looks = list(latent) if latent is not None and several else [latent]
+    for look in looks:
+        check_latent("latent", tables.decoder, look)
     library = _library_for(tables.device, backend)
     if library is not None:
-        return library.decode(tables, features, directions, latent)
-    return reference.decode(tables, features, directions, latent)
+        colors = library.decode(tables, features, directions, looks)
+    else:
+        colors = torch.stack([reference.decode(tables, features, directions, look) for look in looks])
+    return colors if several else colors[0]
 
 
 def columns(tables: FieldTables, options: RenderOptions, grid: ColumnGrid, backend: str = "auto") -> Columns:

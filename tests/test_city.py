@@ -32,7 +32,7 @@ from landmark_viewer.scenes.city.solids import (
     Z1,
     Solids,
 )
-from landmark_viewer.scenes.city.surfaces import solid_normals
+from landmark_viewer.scenes.city.surfaces import solid_normals, solid_surface
 from landmark_viewer.scenes.city.terrain import (
     HIGHEST,
     LOWEST,
@@ -354,6 +354,22 @@ def test_adding_a_building_changes_where_it_stands_and_its_shadow_only(town: Tow
     assert np.all(view.depth[new] > other.depth[new])
     np.testing.assert_array_equal(view.depth[~new], other.depth[~new])
     assert np.all(other.rgb[changed & ~new].sum(axis=1) < view.rgb[changed & ~new].sum(axis=1))
+
+
+def test_an_added_building_has_the_windows_and_awnings_of_its_source(town: Town) -> None:
+    source = next(b for b in town.buildings() if b.kind == "flats")
+    copy = Town(replace(SPEC, added=(Addition(source.id, -30.0, 66.0),))).buildings()[-1]
+    shift = np.array([-30.0, 66.0, copy.ground]) - [*source.center, source.ground]
+    first = source.solids.take(np.zeros(400, int))  # the whole block, on its east side
+    x, y, hx, hy, low, high = first.shape[0, [CX, CY, HX, HY, Z0, Z1]]
+    random = np.random.default_rng(0)
+    places = random.uniform([x + hx, y - hy, low], [x + hx, y + hy, high], (400, 3))
+    seen = solid_surface(town, first, NIGHT, places, np.full(400, 0.4))
+    moved = copy.solids.take(np.zeros(400, int))
+    other = solid_surface(town, moved, NIGHT, places + shift, np.full(400, 0.4))
+    assert len(np.unique(seen.glow[:, 0].round(2))) > 10
+    np.testing.assert_allclose(other.glow, seen.glow, atol=1e-6)
+    np.testing.assert_allclose(other.albedo, seen.albedo, atol=1e-6)
 
 
 def test_an_added_building_is_whole_across_the_border_of_blocks() -> None:

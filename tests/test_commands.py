@@ -113,6 +113,7 @@ def examples(scene_facts) -> dict[type, commands.Command]:
         commands.SelectBlockArea(3),
         commands.SetJob(JobStatus("Fitting the appearance", 0.5)),
         commands.SetDirty(True),
+        commands.LearnUnitRatios(((Path("other.yaml"), 0.5),)),
         commands.SceneSaved(Path("elsewhere.yaml")),
         commands.RestoreWork(Appearance.of(2), (("dawn", Appearance.of(1)),), (Hide(5, prism=PRISM),), ()),
         commands.SetTool(Tool.POLYGON),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -240,7 +242,7 @@ def test_a_slow_b_does_not_hold_the_moving_picture_up(driver, monkeypatch):
     gate = threading.Event()
     other = Painter(0.9)
     other.pause = lambda: gate.wait(5.0)
-    monkeypatch.setattr(counterparts, "open_counterpart", lambda path: (other, Appearance.of(0)))
+    monkeypatch.setattr(counterparts, "open_counterpart", lambda path: (other, Appearance.of(0), ()))
     driver.set(mode=CompareMode.WIPE, against=Against.CHECKPOINT, path=Path("other.th"))
     shown = []
     end = time.monotonic() + 8
@@ -297,7 +299,7 @@ def test_another_checkpoint_is_opened_once_in_a_job(driver, monkeypatch):
 
     def open_counterpart(path):
         opened.append(path)
-        return Painter(0.7, n_codes=1), Appearance.of(0)
+        return Painter(0.7, n_codes=1), Appearance.of(0), (path,)
 
     monkeypatch.setattr(counterparts, "open_counterpart", open_counterpart)
     driver.set(mode=CompareMode.WIPE, against=Against.CHECKPOINT)
@@ -311,6 +313,35 @@ def test_another_checkpoint_is_opened_once_in_a_job(driver, monkeypatch):
     driver.set(path=Path("spring.th"))
     driver.settle()
     assert opened == [Path("winter.th"), Path("spring.th")]
+
+
+def test_another_checkpoint_is_let_go_when_it_is_not_compared_with_any_more(driver, monkeypatch):
+    alive = []
+
+    def open_counterpart(path):
+        painter = Painter(0.7)
+        alive.append(weakref.ref(painter))
+        return painter, Appearance.of(0), ()
+
+    monkeypatch.setattr(counterparts, "open_counterpart", open_counterpart)
+    for end in ({"mode": CompareMode.OFF}, {"against": Against.UNEDITED}):
+        driver.set(mode=CompareMode.WIPE, against=Against.CHECKPOINT, path=Path("winter.th"))
+        driver.settle()
+        assert alive[-1]() is not None
+        driver.set(**end)
+        driver.settle()
+        gc.collect()
+        assert alive[-1]() is None
+    assert len(alive) == 2
+
+
+def test_a_picture_of_two_names_both_once_both_are_finished(driver):
+    assert driver.settle()[-1].beside is None
+    driver.set(mode=CompareMode.DIFFERENCE, against=Against.APPEARANCE, appearance=Appearance.of(1))
+    beside = driver.settle()[-1].beside
+    assert driver.comparison.stands
+    assert (beside.mode, beside.name) == ("difference", "code 1")
+    assert beside.request.appearance == Appearance.of(1)
 
 
 def test_what_cannot_be_opened_is_said_once_and_a_lives_on(driver, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +23,7 @@ from landmark_viewer.scenes.load import open_scene
 from landmark_viewer.scenes.schema import scene_from_mapping
 from landmark_viewer.scenes.shipped import demo_scene_path
 from landmark_viewer.scenes.yaml_file import read_yaml
+from landmark_viewer.viewer import document, file_lock
 from landmark_viewer.viewer.document import EVERY, Document, Journal, Recovered, Work
 from landmark_viewer.viewer.state import ViewerState
 
@@ -470,3 +473,44 @@ document.save(ViewerState(edits=(Hide(1, prism=Prism(Region.rectangle(0, 0, 1, 1
     document, state = document_of(path)
     document.save(worked(state), path)  # what was left in the way is no hindrance
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["city.th", "scene.yaml"]
+
+
+def test_the_lock_of_windows_is_taken_once_and_let_go_with_the_file(tmp_path, monkeypatch):
+    held = set()
+
+    def locking(descriptor, mode, n_bytes):
+        assert (mode, n_bytes) == (2, 1)
+        at = os.fstat(descriptor).st_ino
+        if at in held:
+            raise PermissionError(13, "Permission denied")
+        held.add(at)
+
+    monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK=2))
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # it cannot be imported
+    monkeypatch.setattr(sys, "platform", "win32")
+    spec = importlib.util.spec_from_file_location("file_lock_of_windows", file_lock.__file__)
+    windows = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(windows)
+    path = tmp_path / "a.lock"
+    path.touch()
+    with path.open("rb") as first, path.open("rb") as second:
+        windows.lock(first)
+        with pytest.raises(OSError, match="denied"):
+            windows.lock(second)
+
+
+def test_a_journal_is_removed_when_its_lock_is_closed_and_not_before(tmp_path, monkeypatch):
+    entry = document._Entry(tmp_path / "key-1.lock")
+    entry.create()
+    entry.journal.touch()
+    file, unlink = entry._lock, Path.unlink
+    closed = {}
+
+    def note(path, missing_ok=False):
+        closed[path.name] = file.closed
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", note)
+    entry.remove()
+    assert closed == {"key-1.yaml": False, "key-1.lock": True}  # Windows removes no open file
+    assert list(tmp_path.iterdir()) == []

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from landmark_viewer.core.edits.layers import Hide
+from landmark_viewer.core.edits.layers import Hide, Prism
+from landmark_viewer.core.edits.region import Region
 from landmark_viewer.core.errors import InputError
-from landmark_viewer.viewer.edit_job import EditJob
+from landmark_viewer.viewer.edit_job import KEPT, EditJob
 
-A, B, C = (Hide(uid, name) for uid, name in enumerate("abc", 1))
+A, B, C = (Hide(uid, name, prism=Prism(Region(), high=uid)) for uid, name in enumerate("abc", 1))
 
 
 class Compiler:
@@ -129,3 +131,57 @@ def test_it_ends_after_what_it_compiles_and_begins_nothing_new(job):
     compiler.free.release()
     assert job.close(10)
     assert compiler.compiled == [(A,)]
+
+
+def test_what_changes_nothing_in_the_picture_is_not_compiled_again(job):
+    compiler = Compiler()
+    job.open(compiler, SimpleNamespace(layers=(A, B)))
+    shown = job.current
+    job.ask((replace(A, name="Shed"), replace(B, uid=9, locked=True)))
+    assert not job.is_behind
+    assert job.current is shown
+    assert compiler.compiled == []
+
+
+def test_layers_that_come_back_are_there_at_once(job):
+    compiler = Compiler()
+    job.open(compiler, None)
+    for layers in ((A,), (A, B)):
+        compiler.free.release()
+        job.ask(layers)
+        wait(lambda: not job.is_behind)
+    job.ask((A,))  # undo
+    assert not job.is_behind
+    assert job.current.layers == (A,)
+    job.ask(())
+    assert job.current is None
+    job.ask((A, B))  # redo
+    assert job.current.layers == (A, B)
+    assert compiler.compiled == [(A,), (A, B)]
+
+
+def test_what_is_ready_late_does_not_take_the_place_of_what_came_back(job):
+    compiler = Compiler()
+    job.open(compiler, SimpleNamespace(layers=(A,)))
+    job.ask((B,))
+    wait(lambda: compiler.compiled)
+    job.ask((A,))
+    compiler.free.release(2)
+    job.ask((C,))
+    wait(lambda: not job.is_behind)
+    job.ask((A,))
+    assert job.current.layers == (A,)
+    job.ask((B,))
+    assert job.current.layers == (B,), "what was compiled in vain is kept"
+    assert compiler.compiled == [(B,), (C,)]
+
+
+def test_only_the_last_stacks_are_kept(job):
+    compiler = Compiler()
+    compiler.free.release(100)
+    job.open(compiler, None)
+    layers = [(Hide(prism=Prism(Region(), high=n)),) for n in range(KEPT + 2)]
+    for each in (*layers, layers[0]):
+        job.ask(each)
+        wait(lambda: not job.is_behind)
+    assert compiler.compiled == [*layers, layers[0]]

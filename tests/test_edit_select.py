@@ -84,10 +84,30 @@ def test_a_tower_on_its_base_is_one_building():
     assert iou(select_building(terrain, 0.25, 0.0).region, base) > 0.8
 
 
+@pytest.mark.parametrize(("x", "y"), [(-0.3, -0.4), (-0.5, 0.1)])
+def test_wings_of_different_height_are_one_building(x, y):
+    wings = (-0.7, -0.6, 0.1, -0.2, 0.3), (-0.7, -0.2, -0.3, 0.3, 0.21)
+    terrain = terrain_of(with_boxes(flat, *wings, BOXES[2]), n=145)
+    found = select_building(terrain, x, y).region.shape
+    truth = shapely.union_all([shapely.box(*wing[:4]) for wing in wings])
+    assert found.intersection(truth).area / found.union(truth).area > 0.85
+    parted = select_building(terrain, x, y, SelectTuning(step=0.03)).region.shape
+    assert parted.intersection(truth).area < 0.7 * truth.area
+
+
 @pytest.mark.parametrize(("x", "y"), [(0.4, -0.7), (0.97, 0.97)])
 def test_no_building_is_a_sentence(town, x, y):
     with pytest.raises(InputError, match=r"a building must rise by at least .* got none"):
         select_building(town, x, y)
+
+
+def test_a_scene_that_knows_metres_says_lengths_in_metres():
+    model = height_field(flat)
+    terrain = Terrain(model.tables(), options_for(model, RenderSettings()), metres_per_unit=100.0)
+    with pytest.raises(InputError, match=r"at least 25 m above the ground"):
+        select_building(terrain, 0.0, 0.0, SelectTuning(least_height=0.25))
+    assert terrain.length_text(0.5) == "50 m"
+    assert terrain_of(flat).length_text(0.5) == "0.5 scene units"
 
 
 def test_what_rises_less_than_asked_is_no_building(town):
@@ -99,7 +119,7 @@ def test_what_rises_less_than_asked_is_no_building(town):
 
 
 def test_a_point_outside_of_the_box_is_a_sentence(town):
-    with pytest.raises(InputError, match=r"a building must lie in the scene's box, got the point 3, 0"):
+    with pytest.raises(InputError, match=r"a building must lie in the scene's box, got a point outside"):
         select_building(town, 3.0, 0.0)
 
 

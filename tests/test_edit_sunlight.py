@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from landmark_viewer.core.edits.sunlight import Sun, find_suns, looks_of, shadows
+from landmark_viewer.core.edits.sunlight import Skyline, Sun, find_suns, looks_of, shadows
 
 SIDE = 0.5
 
@@ -31,6 +31,15 @@ def test_a_shadow_falls_away_from_the_sun_as_far_as_its_height_over_the_slope(az
     found = shadows(height, SIDE, Sun(math.radians(azimuth), slope=1.0))
     cells = np.argwhere(found) - 20
     assert {tuple(cell) for cell in cells} == {(n * shift[0], n * shift[1]) for n in range(1, 8)}
+
+
+def test_what_stands_beside_a_window_throws_its_shadow_into_it():
+    wide = np.zeros((30, 60), dtype=np.float32)
+    wide[:, 50] = 8.0
+    inner = slice(5, 25), slice(10, 45)
+    found = Skyline(wide, inner).shadows(wide[inner], SIDE, Sun(0.0, slope=1.0))
+    np.testing.assert_array_equal(np.flatnonzero(found.any(axis=0)), np.arange(25, 35))
+    assert not shadows(wide[inner], SIDE, Sun(0.0, slope=1.0)).any()
 
 
 def test_a_low_sun_throws_longer_shadows_and_a_roof_in_the_sun_has_none():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from landmark_viewer.core.edits import terrain as terrain_module
+from landmark_viewer.core.edits import tiles as tiles_module
 from landmark_viewer.core.edits.ground import harmonic_fill, opening_sizes, reach_of, standing
 from landmark_viewer.core.edits.terrain import Terrain
 from landmark_viewer.core.gridnerf import GridNeRF
@@ -62,7 +63,8 @@ def test_features_are_those_of_the_surface():
 
 def test_a_window_does_not_depend_on_what_was_asked_before(monkeypatch):
     monkeypatch.setattr(terrain_module, "TILE", 32)
-    monkeypatch.setattr(terrain_module, "MAX_TILES", 5)  # tiles are dropped and made again
+    monkeypatch.setattr(tiles_module, "TILE", 32)
+    monkeypatch.setattr(tiles_module, "MAX_TILES", 5)  # tiles are dropped and made again
     model = height_field(with_boxes(slope, *BOXES))
     whole = terrain_of(model).window(EVERYTHING)
     other = terrain_of(model)
@@ -80,6 +82,7 @@ def test_a_window_does_not_depend_on_what_was_asked_before(monkeypatch):
 
 def test_the_ground_is_continuous_across_tiles(monkeypatch):
     monkeypatch.setattr(terrain_module, "TILE", 24)
+    monkeypatch.setattr(tiles_module, "TILE", 24)
     ground = terrain_of(height_field(with_boxes(slope, *BOXES))).window(EVERYTHING).ground
     for axis in (0, 1):
         assert np.abs(np.diff(ground, axis=axis)).max() < 0.02

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from landmark_viewer.core.camera import Camera
 from landmark_viewer.core.edits.compile import EditCompiler
-from landmark_viewer.core.edits.layers import Remove
+from landmark_viewer.core.edits.layers import Hide, Remove
 from landmark_viewer.core.render import Renderer, RenderSettings
 from landmark_viewer.cuda.edit_tables import EditKind, EditOp
 from landmark_viewer.scenes.city.appearances import APPEARANCES
@@ -34,7 +34,10 @@ from .edit_truth import (
 
 SPEC = TownSpec(seed=1, blocks=(2, 2))
 TOWER = 4995003
+LANDMARK = 5005000
+CHURCH = 5005001  # in the shadows of far buildings in the evening
 HOUSE = 5004992  # part of a row of three
+OPEN = (45.0, -50.0)  # metres: next to nothing casts a shadow there
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +55,23 @@ def removed(compiler: EditCompiler, town: Town, number: int) -> Remove:
 
 
 def test_a_removed_building_shows_the_ground_of_a_town_without_it(compiler, town):
-    after = Town(replace(SPEC, removed=(TOWER,)))
-    truth = compare_towns(town, after, view_around(town, TOWER, 20.0, 45.0, 150.0).resized(120, 90))
-    edits = compiler.compile((removed(compiler, town, TOWER),))
-    errors = ground_depth_errors(truth, field_picture(compiler.renderer, truth, 0, edits), TOWER)
-    assert len(errors) > 100
+    after = Town(replace(SPEC, removed=(LANDMARK,)))
+    truth = compare_towns(town, after, view_around(town, LANDMARK, 200.0, 45.0, 150.0).resized(120, 90))
+    edits = compiler.compile((removed(compiler, town, LANDMARK),))
+    errors = ground_depth_errors(truth, field_picture(compiler.renderer, truth, 0, edits), LANDMARK)
+    assert len(errors) > 50
     assert np.median(np.abs(errors)) < 0.5
-    for code in (0, 3, 5):  # noon and winter have shadows, fog has none
+    for code in range(len(APPEARANCES)):
         seen = score(compiler.renderer, truth, code, edits)
         assert decibels(seen.edited) > 24.0
-        assert decibels(seen.unedited) < decibels(seen.edited) - 8.0
+        assert decibels(seen.unedited) < decibels(seen.edited) - 10.0
+
+
+def test_shadows_that_fall_on_a_removal_from_far_off_are_known(compiler, town):
+    after = Town(replace(SPEC, removed=(CHURCH,)))
+    truth = compare_towns(town, after, view_around(town, CHURCH, 200.0, 45.0, 140.0).resized(120, 90))
+    sunset = score(compiler.renderer, truth, 1, compiler.compile((removed(compiler, town, CHURCH),)))
+    assert decibels(sunset.edited) > 28.0
 
 
 def test_the_shadow_goes_with_the_building_and_no_other_layer_is_touched(compiler, town):
@@ -92,17 +102,24 @@ def claims(op: EditOp, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def test_a_copied_building_shows_what_a_town_shows_that_has_another(compiler, town):
-    addition = Addition(TOWER, -30.0, 66.0)
+    addition = Addition(TOWER, *OPEN)
     after = Town(replace(SPEC, added=(addition,)))
-    truth = compare_towns(
-        town, after, view_from(np.array([-30.0, 66.0, 10.0]), 200.0, 45.0, 150.0, (120, 90))
-    )
+    truth = compare_towns(town, after, view_from(np.array([*OPEN, 10.0]), 200.0, 45.0, 150.0, (120, 90)))
     prism = prism_of(town, TOWER, compiler.terrain)
     edits = compiler.compile((copied(prism, town, addition, compiler.terrain),))
-    for code in (0, 5):
+    assert truth.changed.sum() > 800
+    for code in range(len(APPEARANCES)):
         seen = score(compiler.renderer, truth, code, edits)
         assert decibels(seen.edited) > 22.0
-        assert decibels(seen.unedited) < 13.0
+        assert decibels(seen.unedited) < decibels(seen.edited) - 8.0
+
+
+def test_hiding_takes_the_blurred_rim_of_a_building_as_well(compiler, town):
+    prism = prism_of(town, CHURCH, compiler.terrain)
+    (op,) = compiler.compile((Hide(prism=prism),)).edits.ops
+    near, far = (prism.region.grown(texels * compiler.terrain.side) for texels in (0.6, 1.7))
+    assert all(claims(op, *np.array(polygon[0]).T).all() for polygon in near.polygons)
+    assert not any(claims(op, *np.array(polygon[0]).T).any() for polygon in far.polygons)
 
 
 def test_nothing_changes_where_nothing_was_claimed(compiler, town):
@@ -156,5 +173,5 @@ def test_buildings_are_selected_as_they_were_built(compiler, town):
         footprint = shapely.Polygon(np.array(building.footprint) / METRES)
         found = prism_of(town, building.id, compiler.terrain).region.shape
         shares.append(found.intersection(footprint).area / found.union(footprint).area)
-    assert np.mean(np.array(shares) > 0.75) >= 0.9  # two wings of different height are two buildings to it
-    assert np.median(shares) > 0.85
+    assert min(shares) > 0.75  # wings of different height are one building, houses of a row are several
+    assert np.median(shares) > 0.87

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,6 +37,11 @@ def corner_at(x: float, y: float) -> Grip:
     """Returns the handle of one corner of the house."""
     grips = handles.prism_grips(HOUSE, 0.0, 0.3)
     return next(each for each in grips if each.kind is GripKind.CORNER and each.point == (x, y, 0.0))
+
+
+def target_at(placement: Placement, ratio: float = 1.0) -> handles.Target:
+    """Returns the house as a copy that stands somewhere."""
+    return handles.Target(HOUSE, Copy(prism=HOUSE, placements=(placement,)), 0, ratio)
 
 
 def flat(x: float, y: float) -> float:
@@ -126,7 +132,7 @@ def test_a_drag_past_the_horizon_changes_nothing():
 )
 def test_a_copy_moves_on_the_ground_as_its_handle_allows(kind, moved):
     placed = Placement((0.1, 0.1, 0.0))
-    handle = grip(kind, handles.placement_grips(HOUSE, placed, Handle.MOVE, CAMERA, RADIUS))
+    handle = grip(kind, handles.placement_grips(target_at(placed), Handle.MOVE, CAMERA, RADIUS))
     target = np.add(handle.point, (0.2, 0.3, 0.0))
     path = (pixel(handle.point), pixel(target))
     after = handles.dragged_placement(placed, handle, CAMERA, path, Snapping(), slope)
@@ -137,7 +143,7 @@ def test_a_copy_moves_on_the_ground_as_its_handle_allows(kind, moved):
 
 def test_without_snapping_a_copy_keeps_its_height_and_its_handle_lifts_it():
     placed = Placement((0.1, 0.1, 0.05))
-    grips = handles.placement_grips(HOUSE, placed, Handle.MOVE, CAMERA, RADIUS)
+    grips = handles.placement_grips(target_at(placed), Handle.MOVE, CAMERA, RADIUS)
     for kind, step in ((GripKind.MOVE, (0.2, 0.0, 0.0)), (GripKind.UP, (0.0, 0.0, 0.2))):
         handle = grip(kind, grips)
         path = (pixel(handle.point), pixel(np.array(handle.point) + step))
@@ -147,7 +153,7 @@ def test_without_snapping_a_copy_keeps_its_height_and_its_handle_lifts_it():
 
 def test_the_ring_turns_a_copy_by_the_angle_that_the_pointer_goes():
     placed = Placement((0.0, 0.0, 0.0), heading=30.0)
-    knob = grip(GripKind.TURN, handles.placement_grips(HOUSE, placed, Handle.ROTATE, CAMERA, RADIUS))
+    knob = grip(GripKind.TURN, handles.placement_grips(target_at(placed), Handle.ROTATE, CAMERA, RADIUS))
     reach = math.hypot(*knob.point[:2])
     end = (reach * math.cos(math.radians(75)), reach * math.sin(math.radians(75)), 0.0)
     after = handles.dragged_placement(placed, knob, CAMERA, (pixel(knob.point), pixel(end)), Snapping(), flat)
@@ -156,7 +162,7 @@ def test_the_ring_turns_a_copy_by_the_angle_that_the_pointer_goes():
 
 def test_the_square_scales_a_copy_by_the_distance_of_the_pointer():
     placed = Placement((0.0, 0.0, 0.0), scale=0.8)
-    knob = grip(GripKind.SIZE, handles.placement_grips(HOUSE, placed, Handle.SCALE, CAMERA, RADIUS))
+    knob = grip(GripKind.SIZE, handles.placement_grips(target_at(placed), Handle.SCALE, CAMERA, RADIUS))
     end = np.array(knob.point) * 1.5
     after = handles.dragged_placement(placed, knob, CAMERA, (pixel(knob.point), pixel(end)), Snapping(), flat)
     assert after.scale == pytest.approx(1.2)
@@ -192,3 +198,19 @@ def test_handles_belong_to_the_selection_then_to_the_selected_layer(scene_facts)
 def test_an_endless_prism_is_drawn_from_the_ground_to_the_top_of_the_scene(scene_facts):
     assert handles.heights(Hide(prism=Prism(HOUSE.region)).prism, 0.1, scene_facts) == (0.1, 0.5)
     assert handles.heights(HOUSE, 0.1, scene_facts) == (0.0, 0.3)
+
+
+def test_a_copy_from_a_scene_of_other_units_is_outlined_and_found_at_its_size_here():
+    source = Path("other.yaml")
+    layer = Copy(uid=3, prism=HOUSE, placements=(Placement((1.0, 0.0, 0.0)),), source=source)
+    ratios = ((source, 2.0),)
+    (prism,) = handles.prisms_of(layer, ratios)
+    assert prism.region.bounds == pytest.approx((0.6, -0.2, 1.4, 0.2))
+    assert (prism.low, prism.high) == pytest.approx((0.0, 0.6))
+    assert handles.placement_at((layer,), (1.35, 0.0, 0.5), ratios) == (layer, 0)
+    assert handles.placement_at((layer,), (1.35, 0.0, 0.5)) is None
+    state = ViewerState(edits=(layer,), layer=3, unit_ratios=ratios)
+    assert handles.target_of(state).outline == prism
+    assert handles.copied_of(state).placed(layer.placements[0], ratios) == prism
+    plain = handles.turning_radius(target_at(layer.placements[0]))
+    assert handles.turning_radius(handles.target_of(state)) == pytest.approx(2 * plain)

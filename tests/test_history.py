@@ -293,3 +293,17 @@ def test_gestures_get_a_key_per_drag_and_one_per_run_of_wheel_turns():
     held = keys.running("fly", 12.0)
     keys.begin("orbit")
     assert keys.running("fly", 12.1) != held
+
+
+def test_a_slider_that_is_held_still_and_moved_on_is_one_gesture_and_the_next_press_another():
+    keys = GestureKeys()
+    keys.hold(True, 10.0)
+    first = keys.running("gain", 10.1)
+    keys.hold(True, 10.0 + 20 * PAUSE)
+    assert keys.running("gain", 10.1 + 20 * PAUSE) == first
+    keys.hold(False, 10.2 + 20 * PAUSE)
+    assert (
+        keys.running("gain", 10.3 + 20 * PAUSE) == first
+    )  # the callback of the last move comes a frame late
+    keys.hold(True, 10.4 + 20 * PAUSE)
+    assert keys.running("gain", 10.5 + 20 * PAUSE) != first

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from landmark_viewer.core.edits.compiled import CompiledEdits
 from landmark_viewer.core.edits.layers import Copy, Hide, Placement, Prism, Remove
 from landmark_viewer.core.edits.region import Region
 from landmark_viewer.core.output import to_bytes
@@ -117,7 +118,7 @@ def test_the_edits_mode_colours_what_the_uppermost_layer_changed(buffers):
     square = Prism(Region.rectangle(-0.2, -0.2, 0.2, 0.2), 0.1, 0.5)
     corner = Prism(Region.rectangle(0.0, 0.0, 0.2, 0.2))
     layers = (Remove(prism=square), Hide(prism=corner), Hide(prism=Prism(square.region), enabled=False))
-    image = to_image(Mode.EDITS, buffers, CAMERA, layers=layers)
+    image = to_image(Mode.EDITS, buffers, CAMERA, edits=CompiledEdits(layers, None, None, None))
     found = {tuple(color) for color in image[..., :3].reshape(-1, 3)}
     assert found == {EMPTY, (150, 150, 150), block_color(0), block_color(1)}
     column, row, _ = CAMERA.project(np.array([0.1, 0.1, 0.0]))

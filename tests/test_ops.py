@@ -208,6 +208,27 @@ def test_probes_equal_the_models_queries(name: str, backend: str) -> None:
     assert (colors - model.color(wanted, directions, latent)).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("n", [0, 1, 95, 96, 97, 1000])
+@pytest.mark.parametrize("name", SHAPES)
+def test_features_are_decoded_alike_in_batches_of_any_size(name: str, n: int, library) -> None:
+    model = make_field(SHAPES[name])
+    tables = model.tables(Precision.FULL)
+    generator = torch.Generator().manual_seed(n)
+    features = torch.randn(n, tables.decoder.basis.shape[0], generator=generator)
+    turns = torch.randn(7, 3, generator=generator)  # directions that repeat, and that change inside a batch
+    directions = turns[torch.arange(n) // 3 % 7]
+    codes = None if model.embedding is None else model.embedding
+    wanted = ops.decode(tables, features, directions, codes, "torch")
+    got = ops.decode(tables, features, directions, codes, "native")
+    assert got.shape == wanted.shape
+    assert not n or (got - wanted).abs().max() < 1e-5
+    alone = ops.decode(tables, features[n // 2 :], directions[n // 2 :], codes, "native")
+    assert torch.equal(alone, got[..., n // 2 :, :]), "a row's colour depends on its neighbours"
+    if codes is not None:
+        assert wanted.shape == (len(codes), n, 3)
+        assert torch.equal(ops.decode(tables, features, directions, codes[1], "native"), got[1])
+
+
 @pytest.mark.parametrize("quality", list(Quality))
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_code_that_the_gpu_runs_gives_the_hosts_picture(name: str, quality: Quality, library) -> None:

@@ -22,7 +22,7 @@ from landmark_viewer.core.camera import Camera, look_at
 from landmark_viewer.core.edits.layers import Hide, Layer, Prism, Remove, ReplaceBlock
 from landmark_viewer.core.edits.region import Region
 from landmark_viewer.core.errors import InputError
-from landmark_viewer.core.output import Provenance, check_output, to_bytes, write_frame
+from landmark_viewer.core.output import Compared, Provenance, check_output, to_bytes, write_frame
 from landmark_viewer.core.render import Frame
 from landmark_viewer.cuda.tables import FrameBuffers, Quality
 
@@ -229,3 +229,15 @@ def test_an_output_that_cannot_be_is_refused_before_the_render(tmp_path):
         assert str(error.value) == f"{tmp_path}/{message}"
     with pytest.raises(InputError, match="must be writable, got: "):
         check_output(Path("/proc/out.png"))
+
+
+def test_a_picture_of_two_names_what_both_show(tmp_path):
+    (tmp_path / "winter.th").write_bytes(b"snow")
+    other = Provenance((tmp_path / "winter.th",), appearance=Appearance.of(3))
+    both = Provenance(appearance=Appearance.of(1), compared=Compared("wipe", "winter.th", other))
+    said = output.metadata(make_frame(), both)
+    assert said["appearance"]["mix"] == ((1, 1.0),)
+    assert (said["compared"]["mode"], said["compared"]["with"]) == ("wipe", "winter.th")
+    assert said["compared"]["appearance"]["mix"] == ((3, 1.0),)
+    assert [file["file"] for file in said["compared"]["checkpoint"]] == ["winter.th"]
+    assert "compared" not in output.metadata(make_frame(), other)

@@ -33,20 +33,21 @@ def test_segments_behind_the_camera_and_beside_the_picture_are_not_drawn():
 
 
 def test_a_segment_that_passes_the_camera_is_cut_in_front_of_it():
-    for ends in ([(1, -2, 0), (1, 2, 0)], [(1, 2, 0), (1, -2, 0)]):
+    for ends in ([(0.25, -2, 0), (0.25, 2, 0)], [(0.25, 2, 0), (0.25, -2, 0)]):
         parts = np.sort(np.array(seen(0.5, ends))[0, :, 0])
-        np.testing.assert_allclose(parts, (150, 300))
+        np.testing.assert_allclose(parts, (112.5, 150))
 
 
-def test_a_line_to_the_horizon_stays_within_a_picture_of_the_picture():
+def test_a_line_to_the_horizon_ends_at_the_side_of_the_picture():
     parts = np.array(seen(1e-6, [(0.5, 0.0, -0.1), (0.5, 1e6, -0.1)]))
     assert parts.shape == (1, 2, 2)
-    assert (np.abs(parts - 100) <= 300 + 1e-6).all()
+    assert (np.abs(parts - 100) <= 100 + 1e-6).all()
 
 
-def test_only_points_in_front_have_a_pixel():
+def test_only_points_in_the_picture_have_a_pixel():
     assert pixel_of(CAMERA, 0.01, (0, 2, 1)) == pytest.approx((100, 50))
     assert pixel_of(CAMERA, 0.01, (0, -2, 1)) is None
+    assert pixel_of(CAMERA, 0.01, (4, 2, 0)) is None
 
 
 def test_a_prism_has_the_edges_of_its_floor_its_roof_and_its_walls():

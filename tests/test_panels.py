@@ -26,6 +26,7 @@ from landmark_viewer.core.edits.layers import (
 )
 from landmark_viewer.core.edits.region import Region
 from landmark_viewer.viewer.comparison import CompareStatus
+from landmark_viewer.viewer.handles import Copied
 from landmark_viewer.viewer.history import History
 from landmark_viewer.viewer.menu import MenuBar, Program
 from landmark_viewer.viewer.panels import PANELS, StatusBar
@@ -58,7 +59,7 @@ class FakeHost:
         renderer=None,
         scene=None,
         comparison=comparison,
-        is_compiling=True,
+        desk=SimpleNamespace(is_compiling=True),
         history=History(),
         undo_layer=lambda uid: None,
         redo_layer=lambda uid: None,
@@ -196,19 +197,18 @@ def test_sizes_are_those_of_the_narrowest_rectangle_in_metres():
 
 
 def test_a_building_of_another_scene_is_inserted_where_the_camera_looks(widgets, scene_facts):
-    submitted = []
+    inserted = []
     source = Source(Path("other.th"), ((-2.0, -1.0, 0.0), (2.0, 1.0, 0.5)), 50.0)
-    host = SimpleNamespace(tools=SimpleNamespace(ground=lambda state: lambda x, y: 0.07))
-    form = InsertForm(widgets, host, submitted.append)
+    tools = SimpleNamespace(insert=lambda copied, point, state: inserted.append((copied, point)))
+    form = InsertForm(widgets, SimpleNamespace(tools=tools), inserted.append)
     with dpg.window():
         form.build()
     state = ViewerState(scene_facts, pose=Pose((0.25, 0.5, 1.0), pitch=-math.pi / 2))
     form.show(state)
     form._adopt(source)
     form._insert()
-    layer = submitted[0].layer
-    assert (layer.name, layer.source) == ("other", Path("other.th"))
-    assert layer.prism == Prism(Region.rectangle(-2, -1, 2, 1), 0.0, 0.5)
-    assert layer.placements[0].position == pytest.approx((0.25, 0.5, 0.07))
+    ((copied, point),) = inserted
+    assert copied == Copied(Prism(Region.rectangle(-2, -1, 2, 1), 0.0, 0.5), Path("other.th"))
+    assert point == pytest.approx((0.25, 0.5))
     form._insert()
-    assert len(submitted) == 1, "the form is closed"
+    assert len(inserted) == 1, "the form is closed"

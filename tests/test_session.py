@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from landmark_viewer.core.appearance import Appearance
+from landmark_viewer.core.edits.compiled import CompiledEdits
 from landmark_viewer.core.edits.layers import Hide, Prism
 from landmark_viewer.core.edits.region import Region
 from landmark_viewer.core.errors import InputError
@@ -22,7 +23,7 @@ from landmark_viewer.core.measure import MeasureKind
 from landmark_viewer.core.render import Frame, RenderSettings
 from landmark_viewer.cuda.ops import BackendStatus
 from landmark_viewer.cuda.tables import FrameBuffers, RenderControl
-from landmark_viewer.viewer import keeper, measuring, opening
+from landmark_viewer.viewer import app, keeper, measuring, opening
 from landmark_viewer.viewer.commands import (
     AddLayer,
     CompareWithAppearance,
@@ -72,7 +73,10 @@ class FlatCompiler:
     def compile(self, layers):
         if any(layer.name == "broken" for layer in layers):
             raise InputError("broken: this layer cannot be applied")
-        return SimpleNamespace(layers=layers) if layers else None
+        return CompiledEdits(layers, None, None, None) if layers else None
+
+    def preparations(self, x, y):
+        return iter(())
 
 
 class FlatDocument:
@@ -124,7 +128,8 @@ def session(scene_facts, tmp_path, monkeypatch):
             raise InputError("bad.th must be a checkpoint, got nothing")
         facts = replace(scene_facts, path=path, name=path.stem)
         plan = np.zeros((4, 4, 4), np.uint8)
-        return Loaded(facts, FlatRenderer(), (0.0, 0.0, 0.0), (), plan, None, FlatCompiler(), None)
+        scene = SimpleNamespace(model=SimpleNamespace(near_far=(0.1, 10.0)))
+        return Loaded(facts, FlatRenderer(), (0.0, 0.0, 0.0), (), plan, scene, FlatCompiler(), None)
 
     monkeypatch.setattr(opening, "load", load)
     monkeypatch.setattr(FlatJournal, "found", None)
@@ -201,15 +206,15 @@ def test_moving_shows_coarse_pictures_and_rest_the_exact_one(session):
 
 def test_where_both_need_the_processor_rendering_waits_for_the_drawing(session):
     open_city(session)
-    session._takes_turns = True
+    session.desk._takes_turns = True
     asked = []
-    session._worker.submit = asked.append
+    session.desk._worker.submit = asked.append
     pose = session.state.pose
     for yaw in (0.1, 0.2, 0.3):
         session.submit(SetPose(replace(pose, yaw=yaw)))
         session.ask(SIZE, since_start())
     assert len(asked) == 1
-    session.note_drawing(0.01)
+    session.desk.note_drawing(0.01)
     session.ask(SIZE, since_start())
     assert [request.camera for request in asked] == [
         replace(pose, yaw=yaw).camera(*SIZE) for yaw in (0.1, 0.3)
@@ -547,8 +552,8 @@ def test_a_picture_that_edits_are_about_to_replace_is_not_refined(session):
     compiler = session._loaded.compiler
     compile_now, asked = compiler.compile, []
     compiler.compile = lambda layers: (free.wait(10), compile_now(layers))[1]
-    submit = session._worker.submit
-    session._worker.submit = lambda request: (asked.append(request), submit(request))
+    submit = session.desk._worker.submit
+    session.desk._worker.submit = lambda request: (asked.append(request), submit(request))
     session.submit(AddLayer(SHED))
     session.submit(SetMode(Mode.DEPTH))
     for _ in range(5):
@@ -557,3 +562,27 @@ def test_a_picture_that_edits_are_about_to_replace_is_not_refined(session):
     free.set()
     run(session, lambda: session.picture.request.edits is not None and session.picture.finished)
     assert all(request.edits is not None for request in asked)
+
+
+def test_closing_ends_every_thread_that_the_session_began(scene_facts, session):
+    before = set(threading.enumerate())
+    other = Session(ViewerState(), EventLog(None), lambda: None)
+    other.open(Path("city.yaml"))
+    run(other, lambda: other.picture is not None and other.picture.finished)
+    other.submit(AddLayer(SHED))
+    run(other, lambda: other.picture.request.edits is not None and other.picture.finished)
+    began = set(threading.enumerate()) - before
+    assert {"render", "edits", "selector"} <= {thread.name for thread in began}
+    assert other.close()
+    assert app._have_ended(began)
+
+
+def test_a_thread_that_does_not_end_is_not_waited_for_longer_than_a_moment(monkeypatch):
+    monkeypatch.setattr(app, "PATIENCE", 0.05)
+    release = threading.Event()
+    thread = threading.Thread(target=release.wait, daemon=True)
+    thread.start()
+    assert not app._have_ended({thread})
+    release.set()
+    thread.join()
+    assert app._have_ended({thread})

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from landmark_viewer.core.edits.terrain import TerrainWindow
 from landmark_viewer.core.measure import MeasureKind
 from landmark_viewer.scenes.schema import FrameSpec
 from landmark_viewer.viewer.commands import ShowMessage
+from landmark_viewer.viewer.handles import Copied
 from landmark_viewer.viewer.history import GestureKeys, History
 from landmark_viewer.viewer.picking import Picked
 from landmark_viewer.viewer.pointer import LEFT, RIGHT
@@ -331,6 +333,31 @@ def test_copy_and_paste_put_the_building_on_the_ground_under_the_pointer(hand):
     assert hand.state.edits[0].placements[0].position == pytest.approx((0.6, 0.4, GROUND))
 
 
+def test_pasting_what_is_not_selected_any_more_is_one_step(hand):
+    hand.state = replace(hand.state, selection=Selection(HOUSE))
+    hand.key(Action.COPY)
+    other = Selection(Prism(Region.rectangle(0.5, 0.5, 0.9, 0.9)))
+    before = hand.state = replace(hand.state, selection=other)
+    hand.key(Action.PASTE, pixel(0.6, 0.4))
+    assert hand.state.edits[0].prism == HOUSE
+    after = hand.history.undo(hand.state)
+    assert (after.edits, after.selection) == ((), before.selection)
+
+
+def test_what_a_selected_layer_copies_is_copied_and_placed_again_from_the_scene_it_stands_in(hand):
+    places = (Placement((1.0, 0.0, GROUND)), Placement((0.0, 1.0, GROUND)))
+    layer = Copy(uid=1, prism=HOUSE, placements=places, source=Path("other.yaml"))
+    hand.state = replace(hand.state, edits=(layer,), layer=1, last_uid=1)
+    hand.key(Action.COPY)
+    hand.state = replace(hand.state, layer=None)
+    hand.key(Action.PASTE, pixel(0.6, 0.4))
+    assert (hand.state.edits[1].prism, hand.state.edits[1].source) == (HOUSE, layer.source)
+    hand.state = replace(hand.state, layer=1, selection=None, tool=Tool.PLACE)
+    assert hand.tools.sketch(pixel(0.6, 0.4), hand.state, SIZE).ghost is not None
+    hand.click(0.6, 0.4)
+    assert len(hand.state.edits[0].placements) == 3
+
+
 def test_pasting_what_was_not_copied_says_so(hand):
     hand.key(Action.PASTE)
     assert isinstance(hand.said[-1], ShowMessage)
@@ -340,10 +367,18 @@ def test_pasting_what_was_not_copied_says_so(hand):
 def test_the_place_tool_puts_copies_where_it_clicks_and_shows_the_ghost_before(hand):
     hand.state = replace(hand.state, selection=Selection(HOUSE), tool=Tool.PLACE, snapping=Snapping(grid=0.5))
     ghost = hand.tools.sketch(pixel(0.6, 0.4), hand.state, SIZE).ghost
-    assert ghost.position[:2] == (0.5, 0.5)
+    assert ghost.anchor[:2] == pytest.approx((0.5, 0.5))
     hand.click(0.6, 0.4)
     hand.click(-0.6, 0.4)
     assert [p.position[0] for p in hand.state.edits[0].placements] == [0.5, -0.5]
+
+
+def test_what_is_inserted_from_another_scene_stands_on_the_ground(hand):
+    hand.tools.insert(Copied(HOUSE, Path("other.yaml")), (0.6, 0.4), hand.state)
+    hand.wait()
+    (layer,) = hand.state.edits
+    assert (layer.prism, layer.source) == (HOUSE, Path("other.yaml"))
+    assert layer.placements[0].position == pytest.approx((0.6, 0.4, GROUND))
 
 
 def test_a_duplicate_stands_beside_its_original(hand):
@@ -352,6 +387,16 @@ def test_a_duplicate_stands_beside_its_original(hand):
     x, y, z = hand.state.edits[0].placements[0].position
     assert x > 0.4
     assert (y, z) == pytest.approx((0.0, GROUND))
+
+
+def test_a_duplicate_of_a_placed_copy_is_turned_and_scaled_like_it(hand):
+    placed = Placement((0.0, 0.0, GROUND), heading=30.0, scale=0.5)
+    layer = Copy(uid=1, prism=HOUSE, placements=(placed,))
+    hand.state = replace(hand.state, edits=(layer,), layer=1, last_uid=1)
+    hand.key(Action.DUPLICATE)
+    _, other = hand.state.edits[0].placements
+    assert (other.heading, other.scale) == (30.0, 0.5)
+    assert other.position[0] > 0.2
 
 
 def test_places_on_the_plan_map_work_like_places_in_the_picture(hand):

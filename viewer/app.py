@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import signal
+import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import dearpygui.dearpygui as dpg
 
@@ -21,6 +26,7 @@ from .state import Theme, ViewerState
 from .theme import Look
 
 DONE, NO_DISPLAY, INTERRUPTED = 0, 2, 130
+PATIENCE = 1.0  # seconds that threads get to end
 SCALE_RANGE = 0.5, 4.0
 SMALLEST = 640, 400  # logical pixels
 TITLE_BAR = 40  # logical pixels that a window of unstated size leaves for what the window manager adds
@@ -51,6 +57,7 @@ def run(
     if facts.error:
         log.error("no window can be opened: %s", facts.error)
         return NO_DISPLAY
+    before = set(threading.enumerate())
     events = EventLog(event_log)
     remembered = recent.load()
     theme = Theme.LIGHT if light else remembered.theme
@@ -68,10 +75,29 @@ def run(
             dpg.destroy_context()
         session.close()
         events.write("closed", seconds=round(since_start(), 3))
-        return INTERRUPTED if interrupted else DONE
+        code = INTERRUPTED if interrupted else DONE
     finally:
         session.close()
         events.close()
+    if not _have_ended(set(threading.enumerate()) - before):
+        _leave(code)
+    return code
+
+
+def _have_ended(threads: set[threading.Thread]) -> bool:
+    """Waits a little for threads that were told to end; False where some did not."""
+    end = time.monotonic() + PATIENCE
+    for thread in threads:
+        thread.join(max(end - time.monotonic(), 0))
+    return not any(thread.is_alive() for thread in threads)
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process at once: threads still at work must not meet an interpreter being taken down."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _show(
@@ -161,7 +187,7 @@ def _remember(session: Session, remembered: recent.Remembered) -> None:
     )
 
 
-@contextmanager
+@contextlib.contextmanager
 def _interrupts(session: Session) -> Iterator[list[int]]:
     """Turns SIGINT and SIGTERM into the end of the loop; the list holds what arrived."""
     received: list[int] = []

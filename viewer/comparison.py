@@ -12,6 +12,7 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,6 +44,17 @@ class CompareStatus:
     score: Score | None = None  # of two finished pictures in colour
     photo: Photo | None = None  # that B is
     note: str = ""  # why there is no B, or it is not what one might expect
+    is_second: bool = False  # blinking: B is on screen
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The second picture in an image that compares two."""
+
+    mode: str  # "wipe", "blink, second shown", ...
+    name: str
+    files: tuple[Path, ...]  # of its checkpoint
+    request: RenderRequest
 
 
 class Comparison:
@@ -129,6 +141,12 @@ class Comparison:
         return min(times)
 
     @property
+    def stands(self) -> bool:
+        """Whether B, where there is one, is as good as it will be."""
+        b = self._matching
+        return self._other is None or self._failure is not None or (b is not None and b.finished)
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing is being rendered or counted here."""
         return self._worker is None or (self._worker.is_idle and not self._scores.is_busy)
@@ -147,6 +165,7 @@ class Comparison:
             finished=both,
             score=self._scores.of(a, b) if a is not None and b is not None else None,
             photo=other.photo if other else None,
+            is_second=bool(self._shown and self._shown[-1]),
             note=self._failure or (other.note(a.request) if other and a else self.counterparts.note),
         )
 
@@ -221,7 +240,11 @@ class Comparison:
         image = b.image if b is not None else None
         if image is not None and b is not None and self._other is not None and self._other.photo is not None:
             image = compare.filled(image, b.depth > 0, a.image)
-        return replace(a, image=composed(a.image, image, wanted, phase))
+        beside = None
+        if b is not None and self._other is not None:
+            mode = f"{wanted.mode.value}{', second shown' * phase}"
+            beside = Beside(mode, self._other.label, self._other.files, b.request)
+        return replace(a, image=composed(a.image, image, wanted, phase), beside=beside)
 
     def _alone_again(self, picture: Picture | None) -> Picture | None:
         """Returns A alone, also when nothing new came but two were shown at last."""
@@ -235,6 +258,7 @@ class Comparison:
     def _end(self, timeout: float = 0.0) -> None:
         if self._worker is not None:
             self._worker.stop(timeout)
+            self.counterparts.release()
         self._worker = self._other = self._b = None
         self._awaited_since, self._alone, self._failure = None, False, None
 

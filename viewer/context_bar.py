@@ -9,12 +9,13 @@ import dearpygui.dearpygui as dpg
 import numpy as np
 
 from ..core.camera import Camera
+from ..core.edits.layers import Prism
 from .commands import FocusOn, IsolateSelection, RestyleSelection
 from .handles import Ground, heights, target_of
 from .panels.panel import Host, Submit
 from .panels.sizes import area_text, drawn_prism, size_text
 from .shortcuts import Action, keys_of
-from .state import Selection, ViewerState
+from .state import ViewerState
 from .units import Units
 from .widgets import Widgets
 
@@ -96,8 +97,9 @@ class ContextBar:
 
     def _focus(self, submit: Submit) -> Callable[[], None]:
         def focus() -> None:
-            if self._state.selection is not None:
-                submit(focus_on(self._state.selection))
+            target = target_of(self._state)
+            if target is not None:
+                submit(focus_on(target.outline))
 
         return focus
 
@@ -116,13 +118,14 @@ class ContextBar:
         if max(columns) < 0 or min(columns) > camera.width or max(rows) < 0 or min(rows) > camera.height:
             return None
         middle = (min(columns) + max(columns)) / 2
-        left = min(max(int(middle - width / 2), 0), max(camera.width - width, 0))
-        top = min(int(max(rows)) + self._look.px(GAP), camera.height - self._look.px(2 * HEIGHT + GAP))
+        gap = self._look.px(GAP)
+        room = max(camera.width - width, 0)
+        left = min(max(int(middle - width / 2), min(gap, room)), max(room - gap, 0))
+        top = min(int(max(rows)) + gap, camera.height - self._look.px(2 * HEIGHT + GAP))
         return left, max(top, 0), min(width, camera.width)
 
 
-def focus_on(selection: Selection) -> FocusOn:
-    """Returns the command that brings a selection to the middle of the picture."""
-    prism = selection.prism
+def focus_on(prism: Prism) -> FocusOn:
+    """Returns the command that brings what stands in a prism to the middle of the picture."""
     x, y, low = prism.anchor
     return FocusOn((x, y, (low + prism.high) / 2 if math.isfinite(prism.high) else low))

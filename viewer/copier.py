@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from ..core.edits.layers import Placement, Prism
+from ..core.edits.layers import Placement
 from ..core.measure import Point3
-from .commands import Command, CopySelection, SetSelection, ShowMessage
-from .handles import target_of
+from .commands import Command, CopySelection, ShowMessage
+from .handles import Copied, copied_of, target_of
 from .selector import Selector
-from .state import Selection, ViewerState
+from .state import ViewerState
 
 SIDE_STEP = 1.2  # widths of a copy between it and its duplicate
 NOTHING_SELECTED = "Select a building or an area first"
@@ -23,14 +24,14 @@ class Copier:
         """`later` takes commands that follow once the terrain has answered."""
         self._selector = selector
         self._later = later
-        self._kept: Prism | None = None  # what pasting puts down
+        self._kept: Copied | None = None  # what pasting puts down
 
     def keep(self, state: ViewerState) -> Command:
-        """Remembers what the handles are on, to be pasted: the selection or what a layer acts on."""
-        target = target_of(state)
-        if target is None:
+        """Remembers what is selected, to be pasted: an area, a copy, or what a layer acts on."""
+        copied = copied_of(state)
+        if copied is None:
             return ShowMessage(NOTHING_SELECTED, "warn")
-        self._kept = target.prism
+        self._kept = copied
         return ShowMessage("Copied; Ctrl+V puts it under the pointer")
 
     def forget(self) -> None:
@@ -41,32 +42,32 @@ class Copier:
         """Puts what was copied somewhere; returns a message where nothing was."""
         if self._kept is None:
             return ShowMessage(NOTHING_COPIED, "warn")
-        return self._put(self._kept, place, state)
+        return self.put(self._kept, Placement(place), state)
 
     def place(self, place: Point3, state: ViewerState) -> Command | None:
         """Puts what is selected somewhere as well; returns a message where nothing is."""
-        target = target_of(state)
-        if target is None:
+        copied = copied_of(state)
+        if copied is None:
             return ShowMessage(NOTHING_SELECTED, "warn")
-        return self._put(target.prism, place, state)
+        return self.put(copied, Placement(place), state)
 
     def duplicate(self, state: ViewerState) -> Command | None:
-        """Puts a copy of what is selected east of it."""
-        target = target_of(state)
-        if target is None:
+        """Puts a copy of what is selected east of it, turned and scaled alike."""
+        copied, target = copied_of(state), target_of(state)
+        if copied is None:
             return ShowMessage(NOTHING_SELECTED, "warn")
-        x0, _, x1, _ = target.outline.region.bounds
-        x, y, z = target.placed.position if target.placed else target.prism.anchor
-        return self._put(target.prism, (x + SIDE_STEP * (x1 - x0), y, z), state)
+        outline = target.outline if target else copied.prism
+        like = target.placed if target and target.placed else Placement(outline.anchor)
+        x0, _, x1, _ = outline.region.bounds
+        x, y, z = like.position
+        return self.put(copied, replace(like, position=(x + SIDE_STEP * (x1 - x0), y, z)), state)
 
-    def _put(self, prism: Prism, place: Point3, state: ViewerState) -> None:
-        x, y, z = place
-        target = target_of(state)
+    def put(self, copied: Copied, placement: Placement, state: ViewerState) -> None:
+        """Puts a copy somewhere: on the ground, once its height there is known, or as high as it is."""
+        x, y, z = placement.position
 
         def put(height: float) -> None:
-            if target is None or target.prism != prism:
-                self._later(SetSelection(Selection(prism, "building")))
-            self._later(CopySelection(Placement((x, y, height))))
+            self._later(CopySelection(replace(placement, position=(x, y, height)), copied))
 
         if state.snapping.ground:
             self._selector.exact_ground(x, y, put)

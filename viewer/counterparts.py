@@ -45,6 +45,7 @@ class Counterpart:
     changes: tuple[tuple[str, Any], ...] = ()  # fields of a request
     photo: Photo | None = None
     remark: str = ""
+    files: tuple[Path, ...] = ()  # of its checkpoint; none: those of the open scene
 
     def request(self, request: RenderRequest) -> RenderRequest:
         """Returns what to ask for B where `request` is asked of A."""
@@ -78,11 +79,18 @@ class Counterparts:
         self._key = self._opened = self._photos = self._photo = self._failure = None
         self.note = ""
 
+    def release(self) -> None:
+        """Lets go of what was opened to be compared with, but for the list of photographs."""
+        self._key = self._opened = self._photo = None
+        self.note = ""
+
     def find(self, state: ViewerState, loaded: Loaded) -> Counterpart | None:
         """Returns B; None while it is being opened, and where there is none."""
         against, compare = state.compare.against, state.compare
         if against is not Against.PHOTO:
             self._photo = None
+        if against in (Against.UNEDITED, Against.APPEARANCE):
+            self.release()
         if against is Against.UNEDITED:
             return Counterpart("unedited", loaded.renderer, (("edits", None),))
         if against is Against.APPEARANCE:
@@ -109,7 +117,7 @@ class Counterparts:
         opened = self._open(path, f"Opening {path.name}", lambda _: open_counterpart(path))
         if opened is None:
             return None
-        renderer, appearance = opened
+        renderer, appearance, files = opened
         changes: dict[str, Any] = {"edits": None}
         remark = ""
         try:
@@ -117,7 +125,7 @@ class Counterparts:
         except InputError:
             changes["appearance"] = appearance
             remark = "The other model does not know this appearance; its own is shown"
-        return Counterpart(path.name, renderer, tuple(changes.items()), remark=remark)
+        return Counterpart(path.name, renderer, tuple(changes.items()), remark=remark, files=files)
 
     def _photograph(self, state: ViewerState, loaded: Loaded) -> Counterpart | None:
         if self._photo is not None:
@@ -228,8 +236,8 @@ def appearance_label(appearance: Appearance, styles: tuple[tuple[str, Appearance
     return "own appearance" if appearance.code is None else f"code {appearance.code}"
 
 
-def open_counterpart(path: Path) -> tuple[Renderer, Appearance]:
-    """Opens another scene or checkpoint to compare with.
+def open_counterpart(path: Path) -> tuple[Renderer, Appearance, tuple[Path, ...]]:
+    """Opens another scene or checkpoint to compare with; returns also its appearance and files.
 
     Raises:
         InputError: Something in the files cannot be used.
@@ -238,7 +246,8 @@ def open_counterpart(path: Path) -> tuple[Renderer, Appearance]:
     from ..scenes.load import open_scene
 
     scene = open_scene(path)
-    return Renderer(scene.model, scene.spec.model.precision), scene.spec.appearance.start
+    renderer = Renderer(scene.model, scene.spec.model.precision)
+    return renderer, scene.spec.appearance.start, tuple(scene.opened.files)
 
 
 def _open_photos(loaded: Loaded) -> TrainingPhotos:

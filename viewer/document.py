@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -25,6 +24,7 @@ from ..scenes.paths import SCENE_ENDINGS, absolute, is_shipped, relocated
 from ..scenes.save import save_scene
 from ..scenes.schema import SceneSpec, scene_from_mapping
 from ..scenes.yaml_file import read_yaml
+from .file_lock import lock
 from .recent import APP
 from .state import ViewerState
 
@@ -283,24 +283,28 @@ class _Entry:
     def take(self) -> bool:
         """Takes the lock; False: a living process has it, or has removed it."""
         try:
-            lock = self._path.open("rb")
+            file = self._path.open("rb")
         except OSError:
             return False
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file)
         except OSError:
-            lock.close()
+            file.close()
             return False
-        self._lock = lock
+        self._lock = file
         return True
 
     def remove(self) -> None:
-        """Deletes what is on disk, the lock last."""
+        """Deletes what is on disk, the lock last and when it is let go: Windows keeps files that are open."""
         try:
-            for path in (*self._path.parent.glob(f".{self.journal.name}*"), self.journal, self._path):
+            for path in (*self._path.parent.glob(f".{self.journal.name}*"), self.journal):
                 path.unlink(missing_ok=True)
+            if self._lock is not None:
+                self._lock.close()
+            self._path.unlink(missing_ok=True)
         except OSError as error:
             log.warning("a journal cannot be removed: %s", error)
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        finally:
+            if self._lock is not None:
+                self._lock.close()
+                self._lock = None

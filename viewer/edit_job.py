@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..core.edits.layers import Stack
+from ..core.edits.layers import Stack, bare
 from ..core.errors import InputError
 from .events import since_start
 
 if TYPE_CHECKING:
     from ..core.edits.compile import EditCompiler
     from ..core.edits.compiled import CompiledEdits
+
+KEPT = 8  # stacks that are shown at once when they come back, the last used ones
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +30,11 @@ class EditJob:
         self._condition = threading.Condition()
         self._compiler: EditCompiler | None = None
         self._wanted: Stack | None = None  # still to be compiled
-        self._asked: Stack = ()
+        self._given: Stack = ()  # what was asked for last
+        self._asked: Stack = ()  # the same, bare, as `_settled`
         self._asked_since = 0.0  # seconds since process start
         self._settled: Stack = ()  # that were compiled last, or could not be
+        self._kept: OrderedDict[Stack, CompiledEdits | None] = OrderedDict()  # by their bare layers
         self._done: CompiledEdits | None = None
         self._failure: str | None = None
         self._stopping = False
@@ -40,15 +45,27 @@ class EditJob:
         """Serves another scene from now on, whose layers are compiled already."""
         with self._condition:
             self._compiler, self._done, self._wanted = compiler, compiled, None
-            self._asked = self._settled = compiled.layers if compiled else ()
+            self._given = compiled.layers if compiled else ()
+            self._asked = self._settled = bare(self._given)
+            self._kept.clear()
+            self._keep((), None)
+            self._keep(self._asked, compiled)
             self._failure = None
 
     def ask(self, layers: Stack) -> None:
-        """Wants these layers compiled; what was asked for before is forgotten."""
+        """Wants these layers, which are there at once if known; what was asked for before is forgotten."""
+        if layers == self._given:
+            return
+        self._given, wanted = layers, bare(layers)
         with self._condition:
-            if layers != self._asked:
-                self._asked = self._wanted = layers
-                self._asked_since = since_start()
+            if wanted == self._asked:
+                return
+            self._asked, self._asked_since = wanted, since_start()
+            if wanted in self._kept:
+                self._kept.move_to_end(wanted)
+                self._done, self._settled, self._wanted = self._kept[wanted], wanted, None
+            else:
+                self._wanted = layers
                 self._condition.notify_all()
 
     @property
@@ -102,8 +119,16 @@ class EditJob:
             with self._condition:
                 if compiler is not self._compiler:
                     continue
+                made = bare(layers)
                 if failure is None:
-                    self._done, self._settled = compiled, layers
-                elif layers == self._asked:
-                    self._failure, self._settled = failure, layers
+                    self._keep(made, compiled)
+                    if self._asked != self._settled:
+                        self._done, self._settled = compiled, made
+                elif made == self._asked:
+                    self._failure, self._settled = failure, made
             self._wake()
+
+    def _keep(self, layers: Stack, compiled: CompiledEdits | None) -> None:
+        self._kept[layers] = compiled
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)

@@ -6,11 +6,12 @@ import numpy as np
 
 from ..core.edits.layers import EVERYWHERE, Hide, Layer, Prism, Remove, Stack
 from .handles import prisms_of
+from .state import UnitRatios
 
 SLACK = 0.05  # shares of a prism's height that the surface of its ground may lie below it
 
 
-def owners(layers: Stack, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+def owners(layers: Stack, x: np.ndarray, y: np.ndarray, z: np.ndarray, ratios: UnitRatios = ()) -> np.ndarray:
     """Returns the number of the uppermost enabled layer that places lie in, -1 for none.
 
     Args:
@@ -18,18 +19,19 @@ def owners(layers: Stack, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.nda
         x: Scene units, of any one shape; that of y and z, too.
         y: As x.
         z: As x.
+        ratios: Of the scenes that copies come from.
     """
     owner = np.full(x.shape, -1, np.int64)
     for number, layer in enumerate(layers):
         if layer.enabled:
-            for prism in _shown(layer):
+            for prism in _shown(layer, ratios):
                 owner[_inside(prism, x, y, z)] = number
     return owner
 
 
-def _shown(layer: Layer) -> list[Prism]:
+def _shown(layer: Layer, ratios: UnitRatios) -> list[Prism]:
     """Returns where a layer shows: what it takes away also on the ground."""
-    prisms = prisms_of(layer)
+    prisms = prisms_of(layer, ratios)
     return [Prism(prism.region) for prism in prisms] if isinstance(layer, Remove | Hide) else prisms
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from pathlib import Path
 
 import numpy as np
 import shapely
@@ -19,7 +20,7 @@ from ..core.camera import Camera
 from ..core.edits.layers import Copy, Crop, Hide, Layer, Placement, Prism, Remove, Restyle, Stack
 from ..core.edits.region import Point, Region
 from ..core.measure import Point3
-from .state import Handle, SceneFacts, Snapping, ViewerState
+from .state import Handle, SceneFacts, Snapping, UnitRatios, ViewerState
 
 Pixel = tuple[float, float]
 Ground = Callable[[float, float], float]  # height of the ground at x, y
@@ -62,6 +63,7 @@ class Target:
     prism: Prism  # of a placement: that which is copied
     layer: Layer | None = None  # None: the selection
     placement: int | None = None
+    ratio: float = 1.0  # length of one unit of the prism, in units of the scene
 
     @property
     def placed(self) -> Placement | None:
@@ -73,7 +75,31 @@ class Target:
     @property
     def outline(self) -> Prism:
         """What is drawn and surrounded by handles."""
-        return placed_prism(self.prism, self.placed) if self.placed else self.prism
+        return placed_prism(self.prism, self.placed, self.ratio) if self.placed else self.prism
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a copy is made of."""
+
+    prism: Prism
+    source: Path | None = None  # another scene that it stands in
+
+    def placed(self, placement: Placement, ratios: UnitRatios) -> Prism:
+        """Returns where it would be."""
+        return placed_prism(self.prism, placement, ratio_of(self.source, ratios))
+
+
+def copied_of(state: ViewerState) -> Copied | None:
+    """Returns what a copy would be made of: the selection, else what the selected layer acts on."""
+    layer = next((each for each in state.edits if each.uid == state.layer), None)
+    selection = state.selection
+    if selection is not None and selection.placement is None:
+        return Copied(selection.prism)
+    if isinstance(layer, Copy):
+        return Copied(layer.prism, layer.source)
+    prism = getattr(layer, "prism", None)
+    return Copied(prism) if prism is not None else None
 
 
 def target_of(state: ViewerState) -> Target | None:
@@ -84,7 +110,7 @@ def target_of(state: ViewerState) -> Target | None:
         lone = 0 if selection is None and len(layer.placements) == 1 else None
         number = lone if selection is None else selection.placement
         if number is not None and number < len(layer.placements):
-            return Target(layer.prism, layer, number)
+            return Target(layer.prism, layer, number, ratio_of(layer.source, state.unit_ratios))
     if selection is not None and selection.placement is None:
         return Target(selection.prism)
     if selection is None and isinstance(layer, Remove | Hide | Crop | Restyle) and not layer.locked:
@@ -99,36 +125,37 @@ def heights(prism: Prism, ground: float, scene: SceneFacts) -> tuple[float, floa
     return low, high
 
 
-def placed_region(prism: Prism, placement: Placement) -> Region:
-    """Returns the footprint of a placed copy."""
-    x, y, _ = prism.anchor
+def ratio_of(source: Path | None, ratios: UnitRatios) -> float:
+    """Returns how long one unit of another scene is in the open one; None is the open one itself."""
+    return next((ratio for path, ratio in ratios if path == source), 1.0)
+
+
+def placed_prism(prism: Prism, placement: Placement, ratio: float = 1.0) -> Prism:
+    """Returns the prism of a placed copy; `ratio` is the length of one unit of `prism` in the scene."""
+    (x, y, bottom), (to_x, to_y, base) = prism.anchor, placement.position
+    scale = placement.scale * ratio
     shape = affinity.rotate(prism.region.shape, placement.heading, origin=(x, y))
-    shape = affinity.scale(shape, placement.scale, placement.scale, origin=(x, y))
-    return Region.of(affinity.translate(shape, placement.position[0] - x, placement.position[1] - y))
-
-
-def placed_prism(prism: Prism, placement: Placement) -> Prism:
-    """Returns the prism of a placed copy."""
-    base, bottom = placement.position[2], prism.anchor[2]
+    shape = affinity.scale(shape, scale, scale, origin=(x, y))
     low = base if math.isfinite(prism.low) else prism.low
-    high = base + placement.scale * (prism.high - bottom)
-    return Prism(placed_region(prism, placement), low, high)
+    high = base + scale * (prism.high - bottom)
+    return Prism(Region.of(affinity.translate(shape, to_x - x, to_y - y)), low, high)
 
 
-def prisms_of(layer: Layer) -> list[Prism]:
+def prisms_of(layer: Layer, ratios: UnitRatios = ()) -> list[Prism]:
     """Returns where a layer is in the scene: of a copy, every place that it stands."""
     if isinstance(layer, Copy):
-        return [placed_prism(layer.prism, placement) for placement in layer.placements]
+        ratio = ratio_of(layer.source, ratios)
+        return [placed_prism(layer.prism, placement, ratio) for placement in layer.placements]
     return [layer.prism] if isinstance(layer, Remove | Hide | Crop | Restyle) else []
 
 
-def placement_at(edits: Stack, point: Point3) -> tuple[Copy, int] | None:
+def placement_at(edits: Stack, point: Point3, ratios: UnitRatios = ()) -> tuple[Copy, int] | None:
     """Returns the uppermost enabled Copy layer with a placement that stands at a point of the surface."""
     for layer in reversed(edits):
         if not (isinstance(layer, Copy) and layer.enabled):
             continue
-        for number in reversed(range(len(layer.placements))):
-            prism = placed_prism(layer.prism, layer.placements[number])
+        prisms = prisms_of(layer, ratios)
+        for number, prism in reversed(list(enumerate(prisms))):
             slack = 0.05 * (prism.high - prism.low) if math.isfinite(prism.high - prism.low) else 0.0
             above = prism.low + slack < point[2] <= prism.high + slack
             if above and bool(prism.region.contains(np.array(point[0]), np.array(point[1]))):
@@ -157,10 +184,10 @@ def prism_grips(prism: Prism, low: float, high: float) -> tuple[Grip, ...]:
     return tuple(grips)
 
 
-def placement_grips(
-    prism: Prism, placement: Placement, handle: Handle, camera: Camera, radius: float
-) -> tuple[Grip, ...]:
-    """Returns the handles of a placed copy; `radius` is that of a handle in pixels."""
+def placement_grips(target: Target, handle: Handle, camera: Camera, radius: float) -> tuple[Grip, ...]:
+    """Returns the handles of a target that is a placed copy; `radius` is that of a handle in pixels."""
+    placement = target.placed
+    assert placement is not None, "the target is a placed copy"
     x, y, z = placement.position
     if handle is Handle.MOVE:
         depth = max(camera.project(np.array(placement.position))[2], 0.0)
@@ -171,16 +198,17 @@ def placement_grips(
             Grip(GripKind.NORTH, (x, y + arrow, z)),
             Grip(GripKind.UP, (x, y, z + arrow)),
         )
-    reach = turning_radius(prism, placement)
+    reach = turning_radius(target)
     angle = math.radians(placement.heading)
     knob = (x + reach * math.cos(angle), y + reach * math.sin(angle), z)
     return (Grip(GripKind.TURN if handle is Handle.ROTATE else GripKind.SIZE, knob),)
 
 
-def turning_radius(prism: Prism, placement: Placement) -> float:
-    """Returns the radius of the ring around a placed copy."""
-    x0, y0, x1, y1 = prism.region.bounds
-    return 0.6 * placement.scale * math.hypot(x1 - x0, y1 - y0)
+def turning_radius(target: Target) -> float:
+    """Returns the radius of the ring around a target that is a placed copy."""
+    x0, y0, x1, y1 = target.prism.region.bounds
+    scale = target.placed.scale if target.placed else 1.0
+    return 0.6 * scale * target.ratio * math.hypot(x1 - x0, y1 - y0)
 
 
 def grips_of(
@@ -190,7 +218,7 @@ def grips_of(
     if state.scene is None or target.prism.region.is_empty:
         return ()
     if target.placed is not None:
-        return placement_grips(target.prism, target.placed, state.handle, camera, radius)
+        return placement_grips(target, state.handle, camera, radius)
     low, high = heights(target.prism, ground(*target.prism.region.center), state.scene)
     return prism_grips(target.prism, low, high)
 

@@ -162,6 +162,7 @@ class GestureKeys:
         self._number = 0
         self._kind = ""
         self._last = 0.0
+        self._is_held = False
 
     def begin(self, kind: str) -> str:
         """Returns a new key, for all events of one drag."""
@@ -170,12 +171,23 @@ class GestureKeys:
         return f"{kind}-{self._number}"
 
     def running(self, kind: str, now: float) -> str:
-        """Returns the key of the gesture of this kind that goes on, or a new one after a PAUSE."""
-        if kind != self._kind or now - self._last > PAUSE:
+        """Returns the key of the gesture of this kind that goes on, or a new one after a PAUSE.
+
+        While a button is held there is no pause.
+        """
+        if kind != self._kind or (not self._is_held and now - self._last > PAUSE):
             self._number += 1
             self._kind = kind
         self._last = now
         return f"{kind}-{self._number}"
+
+    def hold(self, is_held: bool, now: float) -> None:
+        """Takes note of whether a mouse button is held now: what it drags is one gesture of its own."""
+        if is_held == self._is_held:
+            return
+        self._is_held, self._last = is_held, now
+        if is_held:
+            self._kind = ""
 
 
 def snapshot(state: ViewerState) -> Snapshot:

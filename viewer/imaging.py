@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.appearance import Grade
 from ..core.camera import Camera
-from ..core.edits.layers import Stack
+from ..core.edits.compiled import CompiledEdits
 from ..core.normals import normals_from_depth
 from ..cuda.tables import FieldTables, FrameBuffers
 from .edit_map import owners
@@ -68,7 +68,7 @@ def to_image(
     grid: BlockGrid | None = None,
     empty: tuple[int, int, int] = EMPTY,
     grade: Grade | None = None,
-    layers: Stack = (),
+    edits: CompiledEdits | None = None,
 ) -> np.ndarray:
     """Returns the picture of a mode, uint8 RGBA, contiguous, opaque. [height, width, 4]
 
@@ -79,14 +79,14 @@ def to_image(
         grid: Of the scene; needed by the blocks mode only.
         empty: Colour where the mode has nothing to show, 8 bit.
         grade: Of the colours in the colour mode; None changes nothing.
-        layers: That were rendered; needed by the edits mode only.
+        edits: That were rendered; needed by the edits mode only.
     """
     if mode is Mode.COLOR:
         return _color(buffers, grade or Grade())
     if mode is Mode.BLOCKS:
         return _blocks(buffers, camera, grid or BlockGrid((0, 0), (1, 1)), empty)
     if mode is Mode.EDITS:
-        return _edits(buffers, camera, layers, empty)
+        return _edits(buffers, camera, edits, empty)
     return _PAINTERS[mode](buffers, camera, empty)
 
 
@@ -161,8 +161,11 @@ def _blocks(
     return _tinted(buffers, block, grid.division[0] * grid.division[1], empty)
 
 
-def _edits(buffers: FrameBuffers, camera: Camera, layers: Stack, empty: tuple[int, int, int]) -> np.ndarray:
-    owner = owners(layers, *_positions(camera, buffers.median_depth.numpy()))
+def _edits(
+    buffers: FrameBuffers, camera: Camera, edits: CompiledEdits | None, empty: tuple[int, int, int]
+) -> np.ndarray:
+    layers, ratios = (edits.layers, edits.unit_ratios) if edits else ((), ())
+    owner = owners(layers, *_positions(camera, buffers.median_depth.numpy()), ratios)
     return _tinted(buffers, owner, len(layers), empty)
 
 

@@ -88,6 +88,10 @@ class Input:
         """Reads the pointer and held keys of a window from now on."""
         self._window = window
 
+    def note_buttons(self, now: float) -> None:
+        """Tells the history whether a button is held anywhere in the window: a drag is one step."""
+        self._session.keys.hold(any(map(self._window.is_button_down, BUTTONS)), now)
+
     def poll(self, now: float) -> bool:
         """Follows a drag and flies while keys are down; True while flying."""
         self._do(self.tools.poll(self._session.state.scene))

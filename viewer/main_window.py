@@ -70,7 +70,8 @@ class MainWindow:
         self._front = [WINDOW[name] for name in FRONT]  # brought to front at first, one per frame
         self._hidden = False
         self._theme = session.state.theme
-        self._plan: object = None  # of the scene that is shown
+        self._scene: object = None  # that is shown
+        self._plan: object = None  # its picture from above
         self._title = "landmark-viewer"
         self._picture_pending: Any = None
         self._ready = False
@@ -100,6 +101,7 @@ class MainWindow:
             if self._glfw.should_close:
                 self._glfw.keep_open()
                 self._quit()
+            self._input.note_buttons(now)
             self._run_callbacks()
             flying = self._input.poll(now)
             self.session.advance(now)
@@ -138,7 +140,7 @@ class MainWindow:
         dpg.render_dearpygui_frame()
         now = since_start()
         if self._picture_pending is not None:
-            self.session.note_drawing(now - began)
+            self.session.desk.note_drawing(now - began)
         self._pace.drew(now)
         self._drawn += 1
         if self._picture_pending is not None:
@@ -163,9 +165,11 @@ class MainWindow:
             for panel in self._panels:
                 panel.restyle()
             self._pace.touch(since_start())
-        if session.plan is not self._plan:
-            self._plan, self._first_picture = session.plan, True
+        if session.scene is not self._scene:
+            self._scene, self._first_picture = session.scene, True
             self._viewport.hide_picture()
+        if session.plan is not self._plan:
+            self._plan = session.plan
             self._plan_display.show(session.plan)
             self._pace.touch(since_start())
         title = f"{'• ' * state.dirty}{state.scene.name} - landmark-viewer" if state.scene else self._title

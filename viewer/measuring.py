@@ -137,6 +137,12 @@ class Measuring:
         self._corners.clear()
         self._waiting.clear()
 
+    def close(self) -> None:
+        """Ends the thread after the ray that it marches now."""
+        self.open()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
 
 def corner_at(
     point: Point3, pose: Pose, renderer: Renderer, edits: CompiledEdits | None, ground: Ground

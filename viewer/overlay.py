@@ -157,7 +157,7 @@ def prism_edges(outline: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def visible_parts(camera: Camera, near: float, segments: np.ndarray) -> np.ndarray:
-    """Projects segments, and cuts off what is behind the camera or far outside of the picture.
+    """Projects segments, and cuts off what is behind the camera or outside of the picture.
 
     Args:
         camera: Of the picture.
@@ -204,21 +204,22 @@ def draw_segment(
 
 
 def pixel_of(camera: Camera, near: float, point: Sequence[float] | np.ndarray) -> tuple[float, float] | None:
-    """Returns where a point is in the picture, None where it is not in front of the camera."""
+    """Returns where a point is in the picture, None where it is out of sight."""
     column, row, depth = camera.project(np.asarray(point))
-    return (float(column), float(row)) if depth > near else None
+    inside = depth > near and 0 <= column <= camera.width and 0 <= row <= camera.height
+    return (float(column), float(row)) if inside else None
 
 
 def _inside_window(camera: Camera, pixels: np.ndarray) -> np.ndarray:
-    """Cuts segments [n, 2, 2] one picture beyond each side: far-off coordinates overflow when drawn."""
+    """Cuts segments [n, 2, 2] at the sides of the picture: side by side, another one begins there."""
     size = np.array([camera.width, camera.height], np.float64)
     start, way = pixels[:, 0], pixels[:, 1] - pixels[:, 0]
     still = way == 0
     rate = np.where(still, 1.0, way)
-    crossings = np.stack([(-size - start) / rate, (2 * size - start) / rate])  # [2, n, 2]
+    crossings = np.stack([-start / rate, (size - start) / rate])  # [2, n, 2]
     first = np.where(still, -np.inf, crossings.min(axis=0)).max(axis=1, initial=0.0)
     last = np.where(still, np.inf, crossings.max(axis=0)).min(axis=1, initial=1.0)
-    beyond = still & ((start < -size) | (start > 2 * size))
+    beyond = still & ((start < 0) | (start > size))
     kept = (first < last) & ~beyond.any(axis=1)
     shares = np.stack([first, last], axis=1)[kept]
     cut: np.ndarray = start[kept, None] + shares[..., None] * way[kept, None]

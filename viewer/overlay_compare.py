@@ -30,7 +30,7 @@ def draw_compare(pen: Pen, compare: Compare, status: CompareStatus, width: int, 
     elif compare.mode is CompareMode.DIFFERENCE:
         _name(pen, width / 2, f"now − {status.label or '…'}   × {compare.gain:.1f}", 0.5)
     else:
-        _name(pen, width / 2, f"now / {status.label or '…'}", 0.5)
+        _name(pen, width / 2, f"B  {status.label or '…'}" if status.is_second else "A  now", 0.5)
     words, color = score_text(status), HUD_TEXT
     if status.note:
         words, color = status.note, HUD_WARN

@@ -19,11 +19,9 @@ from .handles import (
     Ground,
     Target,
     heights,
-    placed_prism,
     placement_grips,
     prism_grips,
     prisms_of,
-    target_of,
     turning_radius,
 )
 from .overlay import WHITE, draw_lines, pixel_of, prism_edges, visible_parts
@@ -57,7 +55,7 @@ class Canvas:
         return visible_parts(self.camera, self.near, segments)
 
     def pixel(self, point: Point3) -> tuple[float, float] | None:
-        """Returns where a point is in the picture, None behind the camera."""
+        """Returns where a point is in the picture, None out of sight."""
         return pixel_of(self.camera, self.near, point)
 
 
@@ -66,7 +64,7 @@ def draw_layers(canvas: Canvas, state: ViewerState) -> None:
     for layer in state.edits:
         alpha = CLEAR if layer.enabled and state.edits_shown else FAINT
         color: Rgba = (*(HUD_ACCENT if layer.uid == state.layer else WHITE)[:3], alpha)
-        for prism in prisms_of(layer):
+        for prism in prisms_of(layer, state.unit_ratios):
             floors = np.concatenate([np.zeros((0, 2, 3)), *_floors(canvas, prism)])
             parts = canvas.parts(floors)
             if isinstance(layer, Remove | Hide):
@@ -95,7 +93,7 @@ def draw_target(canvas: Canvas, state: ViewerState, target: Target, held: Grip |
     if target.layer is not None and target.layer.locked:
         return
     if target.placed is not None:
-        draw_gizmo(canvas, target.prism, target.placed, state.handle, held)
+        draw_gizmo(canvas, target, target.placed, state.handle, held)
         return
     low, high = heights(target.prism, canvas.ground(*target.prism.region.center), canvas.scene)
     for grip in prism_grips(target.prism, low, high):
@@ -132,19 +130,18 @@ def draw_square(pen: Pen, at: tuple[float, float], fill: Rgba) -> None:
     pen.plate(at[0] - half, at[1] - half, 2 * half, 2 * half, fill, 0)
 
 
-def draw_gizmo(canvas: Canvas, prism: Prism, placement: Placement, handle: Handle, held: Grip | None) -> None:
+def draw_gizmo(canvas: Canvas, target: Target, placed: Placement, handle: Handle, held: Grip | None) -> None:
     """Draws arrows that move a placed copy, the ring that turns it, or the square that scales it."""
     pen = canvas.pen
     radius = REACH * pen.look.scale
     if handle is Handle.ROTATE:
-        x, y, z = placement.position
-        reach = turning_radius(prism, placement)
+        x, y, z = placed.position
+        reach = turning_radius(target)
         angles = np.linspace(0, 2 * math.pi, RING, endpoint=False)
         ring = np.stack([x + reach * np.cos(angles), y + reach * np.sin(angles), np.full(RING, z)], axis=1)
         ring_parts = canvas.parts(np.stack([ring, np.roll(ring, -1, axis=0)], axis=1))
         draw_lines(pen, ring_parts, *STROKES)
-    center = canvas.pixel(placement.position)
-    for grip in placement_grips(prism, placement, handle, canvas.camera, radius):
+    for grip in placement_grips(target, handle, canvas.camera, radius):
         at = canvas.pixel(grip.point)
         if at is None:
             continue
@@ -152,8 +149,8 @@ def draw_gizmo(canvas: Canvas, prism: Prism, placement: Placement, handle: Handl
             draw_square(pen, at, HUD_ACCENT if grip == held else WHITE)
             continue
         color = WHITE if grip == held else AXIS_COLORS.get(grip.kind, HUD_ACCENT)
-        if center is not None:
-            draw_lines(pen, np.array([[center, at]]), (HALO, 4.5), (color, 2.0))
+        arrow = canvas.parts(np.array([[placed.position, grip.point]]))
+        draw_lines(pen, arrow, (HALO, 4.5), (color, 2.0))
         if grip.kind is GripKind.SIZE:
             draw_square(pen, at, color)
         else:
@@ -172,9 +169,8 @@ def draw_sketch(canvas: Canvas, state: ViewerState, sketch: Sketch) -> None:
             x0, y0, x1, y1 = region.bounds
             units = Units.of(canvas.scene)
             draw_label(pen, end, f"{figures((x1 - x0) * units.factor)} × {units.length(y1 - y0)}")
-    target = target_of(state)
-    if sketch.ghost is not None and target is not None:
-        draw_prism(canvas, placed_prism(target.prism, sketch.ghost))
+    if sketch.ghost is not None:
+        draw_prism(canvas, sketch.ghost)
     if state.tool is Tool.POLYGON:
         _draw_draft(canvas, state.draft, sketch.cursor)
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from .imaging import BlockGrid, to_image
 from .quality import ScaleController, Stage, rest_stages
 from .resolution import camera_at, centre_out, enlarged
 from .state import Mode, ViewerState
+
+if TYPE_CHECKING:
+    from .comparison import Beside
 
 PUBLISH_EVERY = 0.1  # seconds between pictures of a refinement
 IMAGING_SHARE = 4  # a picture of a refinement costs at most one in so many parts of the time
@@ -104,6 +107,7 @@ class Picture:
     finished: bool  # nothing better will come for this request
     render_ms: float  # spent on rendering this stage so far
     published: float  # seconds since process start
+    beside: Beside | None = None  # what else the image shows
 
     @property
     def moving(self) -> bool:
@@ -385,9 +389,8 @@ class RenderWorker:
             self._adopt(job)
             request = job.request
         began = time.perf_counter()
-        layers = request.edits.layers if request.edits else ()
         grade = request.appearance.grade
-        image = to_image(request.mode, buffers, camera, job.grid, grade=grade, layers=layers)
+        image = to_image(request.mode, buffers, camera, job.grid, grade=grade, edits=request.edits)
         self._imaging_seconds = time.perf_counter() - began
         final = Stage(request.quality_at_rest, request.resolution)
         picture = Picture(

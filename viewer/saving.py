@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,10 @@ import platformdirs
 import torch
 
 from ..core.errors import InputError
-from ..core.output import Provenance, write_frame
+from ..core.output import Compared, Provenance, write_frame
 from ..core.render import Frame
 from ..cuda.tables import FrameBuffers
-from .render_worker import Picture
+from .render_worker import Picture, RenderRequest
 from .state import SceneFacts
 
 log = logging.getLogger(__name__)
@@ -37,13 +38,20 @@ def save_picture(picture: Picture, facts: SceneFacts, files: tuple[Path, ...]) -
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         asked = picture.request
-        edits = asked.edits.layers if asked.edits else ()
-        provenance = Provenance(files, asked.appearance, edits, asked.background, facts.metres_per_unit)
+        provenance = _provenance(asked, files, facts)
+        if (beside := picture.beside) is not None:
+            other = _provenance(beside.request, beside.files or files, facts)
+            provenance = replace(provenance, compared=Compared(beside.mode, beside.name, other))
         write_frame(path, _frame(picture), provenance)
     except (InputError, OSError) as error:
         log.warning("saving failed: %s", error)
         return f"The picture was not saved: {error}", "error"
     return f"Saved {path}", "info"
+
+
+def _provenance(request: RenderRequest, files: tuple[Path, ...], facts: SceneFacts) -> Provenance:
+    edits = request.edits.layers if request.edits else ()
+    return Provenance(files, request.appearance, edits, request.background, facts.metres_per_unit)
 
 
 def _frame(picture: Picture) -> Frame:

@@ -50,6 +50,7 @@ class Selector:
         self._known: dict[Cell, float] = {}
         self._asked: Cell | None = None  # whose ground is being looked up
         self._latest: float | None = None
+        self._stopping = False
         threading.Thread(target=self._run, name="selector", daemon=True).start()
 
     def open(self, terrain: Terrain | None) -> None:
@@ -97,6 +98,12 @@ class Selector:
             self._look_up(cell, x, y, lambda _: None)
         return fallback if self._latest is None else self._latest
 
+    def close(self) -> None:
+        """Ends the thread after what it looks for now."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify()
+
     @property
     def side(self) -> float:
         """Side of the terrain's cells, scene units; 0 without a terrain."""
@@ -142,7 +149,9 @@ class Selector:
     def _run(self) -> None:
         while True:
             with self._condition:
-                self._condition.wait_for(lambda: self._questions)
+                self._condition.wait_for(lambda: self._questions or self._stopping)
+                if self._stopping:
+                    return
                 question = self._questions.popleft()
             told: Callable[[], None]
             try:
@@ -151,7 +160,7 @@ class Selector:
                 told = _call(question.failed, str(error))
             except Exception as error:
                 log.exception("asking the terrain failed")
-                told = _call(question.failed, f"That did not work: {error or type(error).__name__}")
+                told = _call(question.failed, f"That did not work: {str(error) or type(error).__name__}")
             else:
                 told = _call(question.answered, answer)
             with self._condition:

@@ -129,6 +129,9 @@ class SelectMode(str, Enum):
     SUBTRACT = "subtract"  # with Ctrl
 
 
+UnitRatios = tuple[tuple[Path, float], ...]  # another scene, and how long one of its units is in this one
+
+
 @dataclass(frozen=True)
 class Selection:
     """What the next edit acts on."""
@@ -265,6 +268,7 @@ class ViewerState:
     edits: Stack = ()
     last_uid: int = 0  # of any layer so far: numbers are not given twice
     edits_shown: bool = True
+    unit_ratios: UnitRatios = ()  # of the scenes that copies come from
     layer: int | None = None  # uid of the selected layer
     selection: Selection | None = None
     tool: Tool = Tool.NAVIGATE

@@ -19,26 +19,26 @@ from ..core.edits.layers import Placement, Prism
 from ..core.edits.region import Point, Region
 from ..core.errors import InputError
 from ..core.measure import N_POINTS, MeasureKind, Measurement, Point3
-from ..scenes.footprints import Footprint, read_footprints
+from ..scenes.footprints import Footprint
+from .chooser import Band, Chooser
 from .commands import (
     AddMeasurement,
     ClearSelection,
     Command,
     SelectPlacement,
     SetDraft,
-    SetSelection,
     SetTool,
     ShowMessage,
 )
 from .copier import Copier
 from .grabber import Grabber
-from .handles import Grip, Ground, Pixel, on_plane, placement_at, snapped, target_of
+from .handles import Copied, Grip, Ground, Pixel, copied_of, on_plane, placement_at, snapped
 from .history import GestureKeys
 from .picking import Picked
 from .pointer import LEFT, Pointer
 from .selector import Selector
 from .shortcuts import Action
-from .state import SceneFacts, Selection, SelectMode, Tool, ViewerState
+from .state import SceneFacts, SelectMode, Tool, ViewerState
 
 if TYPE_CHECKING:
     from ..scenes.schema import FrameSpec
@@ -66,20 +66,8 @@ class Sketch:
 
     cursor: Point3 | None = None  # where the next corner would be
     band: tuple[Region, float] | None = None  # rectangle that is being drawn, and its height
-    ghost: Placement | None = None  # of the copy that a click would place
+    ghost: Prism | None = None  # the copy that a click would place
     grip: Grip | None = None  # handle that is held or under the pointer
-
-
-@dataclass(frozen=True)
-class _Band:
-    """A rectangle that is being drawn."""
-
-    start: Point
-    height: float
-    pixel: Pixel
-    last: Pixel
-    mode: SelectMode
-    camera: Camera
 
 
 class Tools:
@@ -103,17 +91,26 @@ class Tools:
         self._ready: list[Command] = []
         self.pointer = Pointer(pick, keys)
         self.selector = selector
-        self.footprints: tuple[Footprint, ...] = ()  # a click in one of them selects it
         self.measured: Callable[[MeasureKind, tuple[Point3, ...]], None] = self._measure_exactly
         self._pick = pick
         self._keys = keys
         self._scale = scale
         self._scene: SceneFacts | None = None
-        self._band: _Band | None = None
+        self._band: Band | None = None
         self._mode = SelectMode.REPLACE  # of the click or the outline under way
         self._draft_tool: Tool | None = None  # that set the corners of the draft
         self._grabber = Grabber(keys, selector, self._ready.append, REACH * scale)
         self._copier = Copier(selector, self._ready.append)
+        self._chooser = Chooser(keys, selector, self._ready.append)
+
+    @property
+    def footprints(self) -> tuple[Footprint, ...]:
+        """Outlines of a file: a click in one of them selects it."""
+        return self._chooser.footprints
+
+    def read_footprints(self, path: Path, frame: FrameSpec) -> list[Command]:
+        """Takes the outlines of a GeoJSON file; `frame` places the scene on the map."""
+        return self._chooser.read_footprints(path, frame)
 
     # What the mouse does
 
@@ -159,7 +156,8 @@ class Tools:
             return []
         if self._band is not None:
             band, self._band = self._band, None
-            self._select_band(band)
+            if band.is_wide(SMALLEST_BAND * self._scale):
+                self._chooser.area(band.region, band.mode)
             return []
         drag = self.pointer.release()
         if drag is None or drag.moved or drag.button != LEFT or state.tool not in CLICKING:
@@ -202,6 +200,10 @@ class Tools:
             return _those(self._copier.duplicate(state))
         return None
 
+    def insert(self, copied: Copied, point: Point, state: ViewerState) -> None:
+        """Puts a copy of something on the ground at a point."""
+        self._copier.put(copied, Placement((*point, self._ground_at(point, state))), state)
+
     def take(self, tool: Tool, state: ViewerState) -> list[Command]:
         """Returns the commands that take a tool into the hand; what was being drawn is dropped."""
         dropped: list[Command] = [SetDraft(())] if state.draft else []
@@ -220,15 +222,6 @@ class Tools:
             return [ClearSelection()]
         return None
 
-    def read_footprints(self, path: Path, frame: FrameSpec) -> list[Command]:
-        """Takes the outlines of a GeoJSON file; `frame` places the scene on the map."""
-        try:
-            self.footprints = read_footprints(path, frame)
-        except InputError as error:
-            return [ShowMessage(str(error), "error")]
-        found = f"{len(self.footprints)} footprints: click in one to select it"
-        return [SetTool(Tool.BUILDING), ShowMessage(found)]
-
     # What is on the plan map
 
     def click_ground(self, point: Point, state: ViewerState, shift: bool, ctrl: bool) -> list[Command]:
@@ -236,7 +229,7 @@ class Tools:
         place = (*point, self._ground_at(point, state))
         self._mode = mode_of(shift, ctrl)
         if state.tool is Tool.BUILDING:
-            self._select_building(point)
+            self._chooser.building(point, self._mode)
         elif state.tool is Tool.POLYGON:
             return self._set_corner(place, state)
         elif state.tool is Tool.PLACE:
@@ -245,7 +238,7 @@ class Tools:
 
     def drag_ground(self, start: Point, end: Point, shift: bool, ctrl: bool) -> None:
         """A rectangle was drawn on the plan map."""
-        self._select_region(Region.rectangle(*start, *end), mode_of(shift, ctrl))
+        self._chooser.area(Region.rectangle(*start, *end), mode_of(shift, ctrl))
 
     # The loop
 
@@ -253,7 +246,7 @@ class Tools:
         """Returns the commands that follow from what the terrain has answered; `scene` is the open one."""
         if scene is not self._scene:
             self._scene, self._band, self._draft_tool = scene, None, None
-            self.footprints = ()
+            self._chooser.footprints = ()
             self._copier.forget()
             self._ready.clear()
         self.selector.poll()
@@ -267,7 +260,7 @@ class Tools:
             return Sketch()
         camera = state.pose.camera(*size)
         if self._band is not None:
-            return Sketch(band=(self._band_region(self._band), self._band.height))
+            return Sketch(band=(self._band.region, self._band.height))
         if self._grabber.grip is not None:
             return Sketch(grip=self._grabber.grip)
         if at is None or self.button is not None:
@@ -275,8 +268,8 @@ class Tools:
         grip = self._grabber.find(at, state, camera, self.ground(state))
         if grip is not None:
             return Sketch(grip=grip)
-        if state.tool is Tool.PLACE and target_of(state) is not None:
-            return Sketch(ghost=Placement(self._place_of(at, state)))
+        if state.tool is Tool.PLACE and (copied := copied_of(state)) is not None:
+            return Sketch(ghost=copied.placed(Placement(self._place_of(at, state)), state.unit_ratios))
         if state.tool in DRAWING:
             return Sketch(cursor=self._corner_at(at, state, camera))
         if state.tool is Tool.RECTANGLE:
@@ -290,20 +283,10 @@ class Tools:
     # Rectangles
 
     def _begin_band(self, at: Pixel, state: ViewerState, camera: Camera) -> None:
-        x, y, _ = self._pick(at).point
-        height = self._ground_at((x, y), state)
+        height = self._ground_at(self._pick(at).point[:2], state)
         start = on_plane(camera, at, height)
         if start is not None:
-            self._band = _Band(start, height, at, at, self._mode, camera)
-
-    def _band_region(self, band: _Band) -> Region:
-        end = on_plane(band.camera, band.last, band.height) or band.start
-        return Region.rectangle(*band.start, *end)
-
-    def _select_band(self, band: _Band) -> None:
-        dx, dy = band.last[0] - band.pixel[0], band.last[1] - band.pixel[1]
-        if min(abs(dx), abs(dy)) >= SMALLEST_BAND * self._scale:
-            self._select_region(self._band_region(band), band.mode)
+            self._band = Band(start, height, at, at, self._mode, camera)
 
     # Clicks
 
@@ -328,46 +311,15 @@ class Tools:
         if picked.source == "pivot":
             return [ShowMessage(NOTHING_THERE, "warn")]
         if state.edits_shown and self._mode is SelectMode.REPLACE:
-            found = placement_at(state.edits, picked.point)
+            found = placement_at(state.edits, picked.point, state.unit_ratios)
             if found is not None:
                 return [SelectPlacement(found[0].uid, found[1])]
         _, direction = camera.ray(*at)
         flat = math.hypot(direction[0], direction[1])
         inwards = self.selector.side / flat if flat > 1e-6 else 0.0  # a wall is picked on its outside
         x, y, _ = picked.point
-        self._select_building((x + inwards * direction[0], y + inwards * direction[1]))
+        self._chooser.building((x + inwards * direction[0], y + inwards * direction[1]), self._mode)
         return []
-
-    def _select_building(self, point: Point) -> None:
-        mode = self._mode
-        footprint = next((each for each in self.footprints if _is_in(each, point)), None)
-        if footprint is not None:
-            self._select_region(footprint.region, mode, "footprint", footprint.height)
-            return
-
-        def answered(prism: Prism) -> None:
-            self._ready.append(SetSelection(Selection(prism, "building"), mode))
-
-        self.selector.building(point[0], point[1], answered, self._warn)
-
-    def _select_region(
-        self, region: Region, mode: SelectMode, what: str = "area", height: float | None = None
-    ) -> None:
-        """Selects what stands on a region, once the terrain has said how high that is."""
-        if region.is_empty:
-            self._warn("The outline must enclose an area")
-            return
-        gesture = self._keys.begin("select")
-
-        def answered(prism: Prism) -> None:
-            known = prism if height is None else replace(prism, high=prism.low + height)
-            self._ready.append(SetSelection(Selection(known, what), mode, gesture))
-            self._ready.append(SetDraft((), gesture))
-
-        self.selector.standing(region, answered, self._warn)
-
-    def _warn(self, sentence: str) -> None:
-        self._ready.append(ShowMessage(sentence[:1].upper() + sentence[1:], "warn"))
 
     # Corners
 
@@ -409,7 +361,7 @@ class Tools:
             region = Region.polygon(tuple((x, y) for x, y, _ in draft))
         except InputError as error:
             return [ShowMessage(str(error).capitalize(), "warn")]
-        self._select_region(region, self._mode)
+        self._chooser.area(region, self._mode)
         return []
 
     def _finish_measure(self, tool: Tool, draft: tuple[Point3, ...]) -> list[Command]:
@@ -434,12 +386,6 @@ class Tools:
         if fallback is None and state.scene is not None:
             fallback = float(state.scene.home.pivot[2])
         return self.selector.ground(point[0], point[1], fallback or 0.0)
-
-
-def _is_in(footprint: Footprint, point: Point) -> bool:
-    x0, y0, x1, y1 = footprint.region.bounds
-    near = x0 <= point[0] <= x1 and y0 <= point[1] <= y1
-    return near and bool(footprint.region.contains(np.array(point[0]), np.array(point[1])))
 
 
 def _those(command: Command | None) -> list[Command]:

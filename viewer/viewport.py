@@ -228,7 +228,8 @@ class Viewport:
         is_editing = state.tool is not Tool.NAVIGATE or state.layer is not None or target is not None
         footprints = self.host.tools.footprints if state.tool is Tool.BUILDING else ()
         outlined = is_editing and (state.edits or footprints)
-        layers = (view, state.edits, state.layer, state.edits_shown, id(footprints)) if outlined else None
+        stack = (state.edits, state.layer, state.edits_shown, state.unit_ratios)
+        layers = (view, stack, id(footprints)) if outlined else None
         chosen: Hashable = None
         if target is not None:
             ground = self.host.tools.ground(state)(*target.outline.region.center)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,20 @@ from ..gridnerf import GridNeRF
 from ..render import Renderer, RenderSettings, options_for
 from .compiled import CompiledEdits
 from .index import Covered, make_index, make_reach
-from .layers import Copy, Crop, Hide, Layer, Placement, Prism, Remove, ReplaceBlock, Restyle, Stack, kind_of
+from .layers import (
+    Copy,
+    Crop,
+    Hide,
+    Layer,
+    Placement,
+    Prism,
+    Remove,
+    ReplaceBlock,
+    Restyle,
+    Stack,
+    bare,
+    kind_of,
+)
 from .patch import make_patches
 from .raster import footprint_of, texel_side
 from .region import Region
@@ -27,6 +41,7 @@ from .sunlight import looks_of
 from .terrain import Terrain
 
 KEPT = 512  # layers whose operations are kept, the last used ones
+REHEARSED = 12  # texels from the middle of a removal that is made ahead
 NEAR = 100.0  # texels around a removal in which others count as near
 GROUND_SLACK = 3.0  # texels by which a ground height must differ from the found one to count as set by hand
 
@@ -77,6 +92,15 @@ class EditCompiler:
         """The terrain of the unedited field."""
         return self._terrain_of(self._base)
 
+    def preparations(self, x: float, y: float) -> Iterator[Callable[[], object]]:
+        """Yields short pieces of work after which an edit near a point is compiled soon; for any thread."""
+        terrain = self.terrain
+        yield from terrain.preparations(x, y)
+        low_x, low_y, high_x, high_y = terrain.bounds
+        x, y = min(max(x, low_x), high_x), min(max(y, low_y), high_y)
+        reach = REHEARSED * terrain.side
+        yield lambda: _rehearse(terrain, Region.rectangle(x - reach, y - reach, x + reach, y + reach))
+
     def compile(self, layers: Stack) -> CompiledEdits | None:
         """Returns the edits of a stack, or None where no layer is enabled.
 
@@ -111,7 +135,18 @@ class EditCompiler:
                     reach=make_reach(field.tables, field.texel, covered),
                 )
             models = tuple(source.model for source, _ in opened)
-            return CompiledEdits(layers, field.model, field.tables, edits, models)
+            ratios = tuple((path, self.unit_ratio(path)) for path in sources)
+            return CompiledEdits(layers, field.model, field.tables, edits, models, ratios)
+
+    def unit_ratio(self, path: Path) -> float:
+        """Returns the length of one unit of another scene in this one's; 1 where either knows no metres.
+
+        Raises:
+            InputError: The other scene cannot be opened.
+        """
+        with self._lock:
+            metres = self._source(path)[1].metres_per_unit
+        return metres / self._metres_per_unit if metres and self._metres_per_unit else 1.0
 
     # Fields
 
@@ -119,7 +154,8 @@ class EditCompiler:
         key = id(field.tables)
         if key not in self._terrains:
             options = options_for(field.model, RenderSettings())
-            self._terrains[key] = Terrain(field.tables, options, looks_of(field.model.embedding))
+            looks = looks_of(field.model.embedding)
+            self._terrains[key] = Terrain(field.tables, options, looks, self._metres_per_unit)
         return self._terrains[key]
 
     def _with_replaced_blocks(self, enabled: Stack) -> _Field:
@@ -127,7 +163,7 @@ class EditCompiler:
         layers = tuple(layer for layer in enabled if isinstance(layer, ReplaceBlock))
         if not layers:
             return self._base
-        key = tuple(map(_bare, layers))
+        key = bare(layers)
         if key not in self._variants:
             field = self._base
             for layer in layers:
@@ -162,7 +198,7 @@ class EditCompiler:
                 sources.append(layer.source)
             number = sources.index(layer.source) + 1
         others = _removed_nearby(layer, enabled, field.texel) if isinstance(layer, Remove) else ()
-        key = (_bare(layer), others, number, id(field.tables))
+        key = (bare((layer,)), others, number, id(field.tables))
         if key not in self._kept:
             ops = self._make(layer, field, others, number)
             self._kept[key] = tuple(Covered(op, field.tables, field.texel) for op in ops)
@@ -177,7 +213,9 @@ class EditCompiler:
         if isinstance(layer, Remove):
             return self._patches(layer.prism, field, others)
         if isinstance(layer, Hide):
-            return (_claim(EditKind.CLEAR, layer.prism, field.texel),)
+            # Walls are blurred over a texel: without it, their rim would float there.
+            prism = replace(layer.prism, region=layer.prism.region.grown(field.texel))
+            return (_claim(EditKind.CLEAR, prism, field.texel),)
         if isinstance(layer, Crop):
             return _crop(layer.prism, field.texel)
         if isinstance(layer, Restyle):
@@ -202,9 +240,7 @@ class EditCompiler:
     def _instances(self, layer: Copy, field: _Field, number: int) -> tuple[EditOp, ...]:
         source, ratio, sigma = field, 1.0, 1.0
         if layer.source is not None:
-            source, scene = self._source(layer.source)
-            if self._metres_per_unit and scene.metres_per_unit:
-                ratio = scene.metres_per_unit / self._metres_per_unit
+            source, ratio = self._source(layer.source)[0], self.unit_ratio(layer.source)
             sigma = source.model.distance_scale / field.model.distance_scale
         claim = _claim(EditKind.INSTANCE, layer.prism, source.texel)
         ops = []
@@ -215,6 +251,12 @@ class EditCompiler:
             transform = to_source(layer.prism, placement, scale)
             ops.append(replace(claim, to_source=transform, source=number, sigma_scale=sigma / scale))
         return tuple(ops)
+
+
+def _rehearse(terrain: Terrain, region: Region) -> None:
+    """Makes a patch that nobody sees: what runs for the first time is slow."""
+    with suppress(InputError):
+        make_patches(terrain, region, FAR)
 
 
 def to_source(prism: Prism, placement: Placement, scale: float) -> Transform:
@@ -233,11 +275,6 @@ def to_source(prism: Prism, placement: Placement, scale: float) -> Transform:
         cosine=cosine,
         sine=sine,
     )
-
-
-def _bare(layer: Layer) -> Layer:
-    """Returns a layer without what does not change its operations."""
-    return replace(layer, uid=0, name="", locked=False)
 
 
 def _check_region(region: Region) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ...cuda.edit_tables import EditTables
 from ...cuda.tables import FieldTables
@@ -19,3 +20,4 @@ class CompiledEdits:
     tables: FieldTables  # of that model
     edits: EditTables | None  # None: nothing claims a sample
     sources: tuple[GridNeRF, ...] = ()  # the models of edits.sources, for the reference
+    unit_ratios: tuple[tuple[Path, float], ...] = ()  # scenes of copies, and the length of their units here

@@ -8,6 +8,7 @@ import scipy.sparse as sparse
 from numpy.typing import NDArray
 from scipy.sparse.linalg import splu
 
+KNOWN, OUTSIDE = -1, -2  # cells without a number among the unknown ones
 GROUND_SLOPE = 0.3  # a ground may rise this much over the run without being taken for a building
 
 Raster = NDArray[np.float32]
@@ -61,20 +62,28 @@ def standing(height: Raster, side: float, widest: int, least: float, most: float
     return np.asarray(ndi.binary_dilation(found, np.ones((3, 3))))
 
 
-def harmonic_fill(values: Raster, unknown: Mask) -> Raster:
+def harmonic_fill(values: Raster, unknown: Mask, near: Mask | None = None) -> Raster:
     """Continues values into unknown cells so that each is the mean of its four neighbours.
 
     Args:
         values: One or more numbers for each cell. [n_y, n_x] or [n_y, n_x, channels]
         unknown: Cells to be filled; their values are not read. At least one cell must be known. [n_y, n_x]
+        near: Only unknown cells among these take part, and those that no known cell touches stay as they are;
+            None: all. [n_y, n_x]
 
     Returns:
         The values with the unknown ones replaced; the raster's rim lets nothing through.
     """
+    pieces, n = ndi.label(unknown if near is None else unknown & near)
+    touched = np.zeros(n + 1, dtype=np.bool_)
+    touched[pieces[ndi.binary_dilation(~unknown)]] = True
+    touched[0] = False
+    outside = unknown & ~touched[pieces]
+    unknown = touched[pieces]
     if not unknown.any():
         return values
     n_y, n_x = unknown.shape
-    number = np.full(unknown.shape, -1)
+    number = np.where(outside, OUTSIDE, KNOWN)
     number[unknown] = np.arange(np.count_nonzero(unknown))
     y, x = np.nonzero(unknown)
     channels = values.reshape(n_y, n_x, -1)
@@ -84,9 +93,10 @@ def harmonic_fill(values: Raster, unknown: Mask) -> Raster:
     for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
         v, u = y + dy, x + dx
         inside = (v >= 0) & (v < n_y) & (u >= 0) & (u < n_x)
-        n_neighbours += inside
         v, u = v.clip(0, n_y - 1), u.clip(0, n_x - 1)
         other = number[v, u]
+        inside &= other != OUTSIDE
+        n_neighbours += inside
         known = inside & (other < 0)
         right[known] += channels[v[known], u[known]]
         linked = inside & (other >= 0)

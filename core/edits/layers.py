@@ -7,7 +7,7 @@ comparable, and stand in scene.yaml as they are. `compile.EditCompiler` says wha
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..appearance import Appearance
@@ -111,6 +111,11 @@ KINDS: dict[str, type[Layer]] = {
     "restyle": Restyle,
 }
 Stack = tuple[Layer, ...]
+
+
+def bare(layers: Stack) -> Stack:
+    """Returns layers without what changes nothing in the picture: equal ones make equal pictures."""
+    return tuple(replace(layer, uid=0, name="", locked=False) for layer in layers)
 
 
 def kind_of(layer: Layer) -> str:

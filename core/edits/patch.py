@@ -15,13 +15,14 @@ from ...cuda.edit_tables import EditKind, EditOp, Footprint
 from ..errors import InputError
 from .ground import Mask, harmonic_fill
 from .region import Region
-from .sunlight import Light, Relighting
+from .sunlight import Relighting
 from .terrain import Bounds, Terrain, TerrainWindow
 
 RIM = 2  # cells by which more is taken away than was selected: walls are blurred and roofs overhang
 SEARCH = 72  # cells around a region in which ground is looked for
 VOID_RIM = 3  # cells at the border of the field, or of what is empty, that keep the shadow
 FRAME = 16  # cells around a patch that its ground is continued from
+BESIDE = 4  # cells of what stands beside relit ground that the ground is continued into
 EDGE = 2  # cells of raster beyond the rim, for reading between cells
 MOST_CELLS = 1024  # along a side of a region
 RISE_STEPS = 1.0  # half the height of the surface's ramp, in samples
@@ -64,16 +65,14 @@ def make_patches(
         InputError: The region lies outside of the field, or leaves no ground to continue.
     """
     window = terrain.window(_surroundings(terrain, region))
-    noise = terrain.scale.noise
-    masks = _masks(window, region, others, noise)
+    masks = _masks(window, region, others, terrain.scale.noise)
     if not masks.mask.any() or not masks.clean.any():
         raise InputError(
             "a region that is removed must have ground of the scene around it, got none; draw less"
         )
-    found = _continued(window, terrain.light, masks, noise)
-    ground = harmonic_fill(window.ground[found.near], ~masks.clean[found.near])
+    found = _continued(terrain, window, masks)
     covers = [cover for cover in (found.filled, found.relit) if cover.any()]
-    return tuple(_operation(terrain, window, found, cover, ground, high) for cover in covers)
+    return tuple(_operation(terrain, window, found, cover, high) for cover in covers)
 
 
 def make_patch(terrain: Terrain, region: Region, high: float, others: tuple[Region, ...] = ()) -> EditOp:
@@ -86,6 +85,7 @@ class _Continued:
     """A ground without what was removed, in a part of a window."""
 
     near: Crop  # the part
+    ground: NDArray[np.float32]  # [n_y, n_x]
     features: NDArray[np.float32]  # [n_y, n_x, feature_dim]
     filled: Mask  # cells where it is made up, in the whole window
     relit: Mask  # cells where it is there but looks different now, in the whole window
@@ -96,10 +96,9 @@ def _operation(
     window: TerrainWindow,
     found: _Continued,
     cover: Mask,
-    ground: NDArray[np.float32],
     high: float,
 ) -> EditOp:
-    """Returns the PATCH of some cells; `ground` is that of the part."""
+    """Returns the PATCH of some cells."""
     rows, columns = found.near
     inner = _crop(cover[rows, columns], EDGE)
     low_x = window.low[0] + (columns.start + inner[1].start) * window.side
@@ -114,7 +113,7 @@ def _operation(
             float(np.float32(window.side)),
         ),
         z_high=high,
-        ground=torch.from_numpy(ground[inner].copy()),
+        ground=torch.from_numpy(found.ground[inner].copy()),
         features=torch.from_numpy(found.features[inner].copy()),
         thickness=rise + THICK_STEPS * step,
         rise=rise,
@@ -123,27 +122,38 @@ def _operation(
     )
 
 
-def _continued(window: TerrainWindow, light: Light | None, masks: _Masks, noise: float) -> _Continued:
+def _continued(terrain: Terrain, window: TerrainWindow, masks: _Masks) -> _Continued:
     """Continues the features of the ground over what is removed, and takes its shadow away."""
-    mask, clean = masks.mask, masks.clean
+    mask, clean, light = masks.mask, masks.clean, terrain.light
     if light is None:
         near = _crop(mask, EDGE + FRAME)
-        features = harmonic_fill(window.features[near], ~clean[near])
+        ground, features = _filled(window, window.features, clean, near, _grown(mask, FRAME))
         detail = _detail(window.features, mask, clean)[near]
-        return _Continued(near, features + detail, mask, np.zeros_like(mask))
-    relighting = Relighting(window, light, masks.empty, clean, noise)
+        return _Continued(near, ground, features + detail, mask, np.zeros_like(mask))
+    skyline, noise = terrain.skyline(window), terrain.scale.noise
+    relighting = Relighting(window, skyline, light, masks.empty, clean, noise)
     around, changed = relighting.around()
     filled = mask | relighting.on_others(mask)  # another layer's ground loses this shadow here
     # A field ends in a thin crust: at its border, a surface of some thickness would show from the side.
     void = ndi.binary_dilation(np.isnan(window.height), np.ones((3, 3)), VOID_RIM, border_value=1)
     relit = changed & ~masks.empty & ~void
     near = _crop(filled | relit, EDGE + FRAME)
-    sunlit = relighting.sunlit()
+    inner, outer = _grown(filled, FRAME), _grown(relit, BESIDE)
+    sunlit = relighting.sunlit(filled)
     inside = around.copy()
-    inside[near] = harmonic_fill(sunlit[near], ~clean[near])
-    inside = relighting.shaded(inside + _detail(sunlit, mask, relighting.steady))
-    features = harmonic_fill(around[near], ~clean[near])
-    return _Continued(near, np.where(filled[near][..., None], inside[near], features), filled, relit)
+    inside[near] = harmonic_fill(sunlit[near], ~clean[near], inner[near])
+    inside = relighting.shaded(inside + _detail(sunlit, mask, relighting.steady), filled)
+    ground, features = _filled(window, around, clean, near, inner | outer)
+    return _Continued(near, ground, np.where(filled[near][..., None], inside[near], features), filled, relit)
+
+
+def _filled(
+    window: TerrainWindow, features: NDArray[np.float32], clean: Mask, near: Crop, wanted: Mask
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Returns ground and features of a part, continued into the wanted cells that are not clean."""
+    both = np.concatenate([window.ground[near][..., None], features[near]], axis=-1)
+    both = harmonic_fill(both, ~clean[near], wanted[near])
+    return both[..., 0], both[..., 1:]
 
 
 def _surroundings(terrain: Terrain, region: Region) -> Bounds:
@@ -153,10 +163,11 @@ def _surroundings(terrain: Terrain, region: Region) -> Bounds:
     if not (x0 < high_x and x1 > low_x and y0 < high_y and y1 > low_y):
         raise InputError("a region that is removed must lie in the scene's box, got one outside; move it")
     x0, y0, x1, y1 = max(x0, low_x), max(y0, low_y), min(x1, high_x), min(y1, high_y)
-    if max(x1 - x0, y1 - y0) > MOST_CELLS * terrain.side:
+    width, most = max(x1 - x0, y1 - y0), MOST_CELLS * terrain.side
+    if width > most:
         raise InputError(
-            f"a region that is removed must be at most {MOST_CELLS * terrain.side:.4g} scene units wide, got "
-            f"{max(x1 - x0, y1 - y0):.4g}; remove it in parts"
+            f"a region that is removed must be at most {terrain.length_text(most)} wide, got "
+            f"{terrain.length_text(width)}; remove it in parts"
         )
     room = SEARCH * terrain.side
     return x0 - room, y0 - room, x1 + room, y1 + room
@@ -179,12 +190,21 @@ def _masks(window: TerrainWindow, region: Region, others: tuple[Region, ...], no
 
 def _cells_of(region: Region, window: TerrainWindow) -> Mask:
     """Returns the cells whose centre lies in a region. [n_y, n_x]"""
+    cells = np.zeros(window.ground.shape, dtype=np.bool_)
+    if region.is_empty:
+        return cells
+    x0, y0, x1, y1 = region.bounds
     n_y, n_x = window.ground.shape
-    x, y = np.meshgrid(
-        window.low[0] + (np.arange(n_x) + 0.5) * window.side,
-        window.low[1] + (np.arange(n_y) + 0.5) * window.side,
-    )
-    return region.contains(x, y)
+    columns = _between(x0 - window.low[0], x1 - window.low[0], window.side, n_x)
+    rows = _between(y0 - window.low[1], y1 - window.low[1], window.side, n_y)
+    x, y = window.low[0] + (columns + 0.5) * window.side, window.low[1] + (rows + 0.5) * window.side
+    cells[np.ix_(rows, columns)] = region.contains(*np.meshgrid(x, y))
+    return cells
+
+
+def _between(first: float, last: float, side: float, n: int) -> NDArray[np.int64]:
+    """Returns the numbers of the cells of a row that touch an interval."""
+    return np.arange(max(math.floor(first / side), 0), min(math.floor(last / side) + 1, n))
 
 
 def _grown(mask: Mask, cells: int) -> Mask:

@@ -15,8 +15,8 @@ from .layers import Prism
 from .region import Region
 from .terrain import Terrain, TerrainWindow
 
-LEAST_HEIGHT = 0.3  # of the scene's typical rise: what rises less is no building
-STEP = 0.16  # of the typical rise: a jump of the roof from cell to cell that parts neighbours
+LEAST_HEIGHT = 0.24  # of the scene's typical rise: what rises less is no building
+STEP = 0.28  # of the typical rise: a jump of the roof that parts neighbours; wings differ by less
 VALLEY = 0.08  # of the typical rise: a narrow dip of the roof that parts neighbours
 VALLEY_WIDTH = 7  # cells: a wider one is a roof of its own
 CORE = 7  # cells across: what is narrower between cuts is part of its neighbour
@@ -46,9 +46,7 @@ def select_building(terrain: Terrain, x: float, y: float, tuning: SelectTuning |
     tuning = tuning or SelectTuning()
     x0, y0, x1, y1 = terrain.bounds
     if not (x0 <= x <= x1 and y0 <= y <= y1):
-        raise InputError(
-            f"a building must lie in the scene's box, got the point {x:g}, {y:g}; pick one inside"
-        )
+        raise InputError("a building must lie in the scene's box, got a point outside; pick one inside")
     for cells in WINDOWS:
         reach = cells / 2 * terrain.side
         window = terrain.window((x - reach, y - reach, x + reach, y + reach))
@@ -58,8 +56,8 @@ def select_building(terrain: Terrain, x: float, y: float, tuning: SelectTuning |
                 return _prism(terrain, window, mask, tuning)
             break
     raise InputError(
-        f"a building must be at most {WIDEST * terrain.side:.3g} scene units wide, got a larger thing at "
-        f"{x:g}, {y:g}; draw its outline instead"
+        f"a building must be at most {terrain.length_text(WIDEST * terrain.side)} wide, got a larger thing; "
+        "draw its outline instead"
     )
 
 
@@ -86,8 +84,8 @@ def _component(
     j, i = _cell(window, x, y)
     if not tall[j, i]:
         raise InputError(
-            f"a building must rise by at least {least:.3g} scene units above the ground, got none at "
-            f"{x:.4g}, {y:.4g}; pick another point, lower the height, or draw an outline"
+            f"a building must rise by at least {terrain.length_text(least)} above the ground, got none "
+            "there; pick another point, lower the height, or draw an outline"
         )
     things, _ = ndi.label(tall)
     pieces = _pieces(things == things[j, i], height, step, max(VALLEY * scale.rise, scale.step))

@@ -41,22 +41,39 @@ class Sun:
 
 def shadows(height: Raster, side: float, sun: Sun) -> Mask:
     """Tells which cells of a surface the sun does not reach; what is outside casts no shadow. [n_y, n_x]"""
-    spread = float(np.ptp(height))
-    found = np.zeros(height.shape, dtype=np.bool_)
-    for n in range(1, min(math.ceil(spread / (sun.slope * side)), max(height.shape)) + 1):
-        dx, dy = round(n * math.cos(sun.azimuth)), round(n * math.sin(sun.azimuth))
-        (row, row_there), (column, column_there) = (
-            _overlap(dy, height.shape[0]),
-            _overlap(dx, height.shape[1]),
-        )
-        here, there = (row, column), (row_there, column_there)
-        found[here] |= height[there] - sun.slope * side * math.hypot(dx, dy) > height[here]
-    return found
+    x, y = math.cos(sun.azimuth), math.sin(sun.azimuth)
+    if abs(y) > abs(x):
+        return shadows(height.T, side, Sun(math.pi / 2 - sun.azimuth, sun.slope)).T
+    if x < 0:
+        return shadows(height[:, ::-1], side, Sun(math.pi - sun.azimuth, sun.slope))[:, ::-1]
+    # The sun is at the end of the rows, or up to half a right angle off: in the sheared raster, the cells on
+    # a way to it share a row, and each looks for a higher one behind it, less what the way rises.
+    n_y, n_x = height.shape
+    at = np.arange(n_x)
+    shift = np.rint(at * (y / x)).astype(np.int64)
+    rows = np.arange(n_y)[:, None] - shift + shift.max()
+    sheared = np.full((n_y + int(np.ptp(shift)), n_x), -np.inf, dtype=np.float32)
+    sheared[rows, at] = height - np.float32(sun.slope * side / x) * at.astype(np.float32)
+    highest = np.maximum.accumulate(sheared[:, :0:-1], axis=1)[
+        :, ::-1
+    ]  # of all cells after each but the last
+    found = np.zeros(sheared.shape, dtype=np.bool_)
+    found[:, :-1] = highest > sheared[:, :-1]
+    return np.asarray(found[rows, at])
 
 
-def _overlap(shift: int, n: int) -> tuple[slice, slice]:
-    """Returns the places of a row that have one `shift` farther on, and those."""
-    return slice(max(-shift, 0), max(n - max(shift, 0), 0)), slice(max(shift, 0), max(n + min(shift, 0), 0))
+@dataclass(frozen=True)
+class Skyline:
+    """Heights of a window and far around it."""
+
+    height: Raster  # scene units, -inf: nothing. [m_y, m_x]
+    inner: tuple[slice, slice]  # rows and columns of the window
+
+    def shadows(self, height: Raster, side: float, sun: Sun) -> Mask:
+        """Tells where the sun does not reach the window, whose heights are given. [n_y, n_x]"""
+        wide = self.height.copy()
+        wide[self.inner] = height
+        return shadows(wide, side, sun)[self.inner]
 
 
 def find_suns(
@@ -107,6 +124,14 @@ def _find_sun(height: Raster, side: float, ground: Mask, dark: NDArray[np.float6
     return best if fit(best) > SURE else None
 
 
+def _spread(masks: Mask, cells: int, outside: bool = False) -> Mask:
+    """Returns masks that reach so many cells farther, step by step along rows and columns. [n_y, n_x, n]"""
+    for _ in range(cells):
+        wide = np.pad(masks, ((1, 1), (1, 1), (0, 0)), constant_values=outside)
+        masks = masks | wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]
+    return masks
+
+
 def looks_of(embedding: Tensor | None) -> Tensor | None:
     """Returns the rows of an appearance table that shadows are looked for in, or None. [n_looks, latent_dim]
 
@@ -138,9 +163,7 @@ def colors_from_above(
     """Returns what features look like from above. [n, feature_dim] -> [n, n_looks, 3]"""
     values = torch.from_numpy(np.ascontiguousarray(features))
     down = torch.tensor([[0.0, 0.0, -1.0]]).repeat(len(values), 1)
-    # One large product for each look: plain torch is the faster one here.
-    seen = [ops.decode(tables, values, down, look, "torch").numpy() for look in looks]
-    return np.stack(seen, axis=1)
+    return np.asarray(ops.decode(tables, values, down, looks).numpy().transpose(1, 0, 2))
 
 
 class Relighting:
@@ -150,11 +173,20 @@ class Relighting:
     have in these, and that look the same in all others.
     """
 
-    def __init__(self, window: TerrainWindow, light: Light, mask: Mask, clean: Mask, least: float) -> None:
+    def __init__(
+        self,
+        window: TerrainWindow,
+        skyline: Skyline,
+        light: Light,
+        mask: Mask,
+        clean: Mask,
+        least: float,
+    ) -> None:
         """Casts the shadows.
 
         Args:
             window: Heights, ground and features.
+            skyline: Of the window.
             light: Looks and suns of the field.
             mask: Where what goes stands now. [n_y, n_x]
             clean: Ground that is seen from above. [n_y, n_x]
@@ -164,16 +196,16 @@ class Relighting:
         before = np.where(np.isnan(window.height), window.ground, window.height)
         after = np.where(mask, window.ground, before)
         self._before, self._ground, self._side = before, window.ground, window.side
+        self._skyline = skyline
         shape = (*mask.shape, len(light.suns))
         self._old, self._new = np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.bool_)
         for look, sun in enumerate(light.suns):
             if sun is not None:
-                self._old[..., look] = shadows(before, window.side, sun)
-                self._new[..., look] = shadows(after, window.side, sun)
-        grown = ndi.generate_binary_structure(3, 1) & np.array([False, True, False])  # not from look to look
-        self._soft = ndi.binary_dilation(self._old, grown, EDGE)
-        self._core = ndi.binary_erosion(self._old, grown, EDGE)
-        self._gone = ndi.binary_dilation(self._old & ~self._new, grown, EDGE) & ~self._new
+                self._old[..., look] = skyline.shadows(before, window.side, sun)
+                self._new[..., look] = skyline.shadows(after, window.side, sun)
+        self._soft = _spread(self._old, EDGE)
+        self._core = ~_spread(~self._old, EDGE, outside=True)
+        self._gone = _spread(self._old & ~self._new, EDGE) & ~self._new
         at = np.argwhere(clean)
         at = at[:: max(len(at) // LENDERS, 1)]
         self._rows, self._columns = at.T
@@ -205,20 +237,17 @@ class Relighting:
             alone = np.where(rest, self._ground, self._before)
             for look, sun in enumerate(self._light.suns):
                 if sun is not None:
-                    fell |= shadows(alone, self._side, sun) & ~self._new[..., look]
+                    fell |= self._skyline.shadows(alone, self._side, sun) & ~self._new[..., look]
         return np.asarray(ndi.binary_dilation(fell, iterations=EDGE) & rest)
 
-    def sunlit(self) -> NDArray[np.float32]:
-        """Returns the features with the ground next to the mask as if no shadow fell on it at all."""
-        ring = (
-            ndi.binary_dilation(self._mask, np.ones((3, 3)), 3 * EDGE) & self._clean & self._soft.any(axis=-1)
-        )
+    def sunlit(self, cells: Mask) -> NDArray[np.float32]:
+        """Returns the features with the ground next to some cells as if no shadow fell on it at all."""
+        ring = ndi.binary_dilation(cells, np.ones((3, 3)), 3 * EDGE) & self._clean & self._soft.any(axis=-1)
         return self._exchanged(self._features, ring, self._soft, ~self._soft)[0]
 
-    def shaded(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Returns sunlit features with the shadows that other things cast on the mask."""
-        cells = self._mask & self._new.any(axis=-1)
-        return self._exchanged(features, cells, self._new, self._core)[0]
+    def shaded(self, features: NDArray[np.float32], cells: Mask) -> NDArray[np.float32]:
+        """Returns sunlit features with the shadows that other things cast on some cells of the mask."""
+        return self._exchanged(features, cells & self._new.any(axis=-1), self._new, self._core)[0]
 
     def _exchanged(
         self, features: NDArray[np.float32], cells: Mask, which: Mask, state: Mask
@@ -235,13 +264,15 @@ class Relighting:
         if len(found):
             own = self._light.colors(found).reshape(len(found), -1)
             fits = state[self._rows, self._columns]
-            patterns, numbers = np.unique(which[cells], axis=0, return_inverse=True)
-            for number, pattern in enumerate(patterns):
-                lenders, here = fits[:, pattern].all(axis=-1), numbers.reshape(-1) == number
+            bits = 1 << np.arange(which.shape[-1])
+            numbers = which[cells] @ bits
+            for number in np.unique(numbers):
+                pattern = (number & bits) != 0
+                lenders, here = fits[:, pattern].all(axis=-1), numbers == number
                 if pattern.all() or np.count_nonzero(lenders) < SIMILAR:
                     continue
                 steady = np.repeat(~pattern, 3)  # the colours that stay
-                known = cKDTree(self._colors[lenders][:, steady])
+                known = cKDTree(self._colors[lenders][:, steady], balanced_tree=False, compact_nodes=False)
                 _, similar = known.query(own[here][:, steady], k=SIMILAR)
                 found[here] = self._lent[lenders][similar].mean(axis=1)
                 done |= here

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TypeVar
+from functools import cached_property, partial
 
 import numpy as np
 import scipy.ndimage as ndi
@@ -21,16 +19,15 @@ from ...cuda.tables import FieldTables, RenderOptions
 from .ground import filled_by_nearest, harmonic_fill, opening_sizes, reach_of, standing
 from .raster import texel_side
 from .region import Point
-from .sunlight import Light, colors_from_above, find_suns
+from .sunlight import Light, Skyline, colors_from_above, find_suns
+from .tiles import MAX_TILES, TILE, Tiles, gather
 
-T = TypeVar("T", bound=np.generic)
-V = TypeVar("V")
 Bounds = tuple[float, float, float, float]  # smallest x and y, largest x and y, scene units
 
-TILE = 128  # cells along the side of a tile
-MAX_TILES = 96  # tiles that are kept, the last used ones; 96 hold about 180 MB
+MOST_PREPARED = MAX_TILES // 2  # tiles: room is left for what lies around them
 MIN_CELLS = 64  # along the longer side of the box, however coarse the planes are
 WIDEST = (24, 63)  # cells: limits of the widest thing that may stand on the ground
+SHADOWS = 176  # cells: what is farther off casts no shadow
 SAMPLES = 3  # places along a side where heights are sampled
 SUN_CELLS, SUN_STRIDE = 384, 3  # cells along the window that suns are looked for in; every third is
 SAMPLE_CELLS = 64  # along a side of such a place, each two texels wide
@@ -67,14 +64,22 @@ class _Ground:
 class Terrain:
     """The terrain of one field, for any thread; what is returned does not depend on earlier calls."""
 
-    def __init__(self, tables: FieldTables, options: RenderOptions, looks: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        tables: FieldTables,
+        options: RenderOptions,
+        looks: Tensor | None = None,
+        metres_per_unit: float | None = None,
+    ) -> None:
         """Makes a terrain that holds nothing yet.
 
         Args:
             tables: The field.
             options: How it is sampled and masked.
             looks: Embeddings whose shadows are found, so that a patch can be without them. [n, latent_dim]
+            metres_per_unit: How messages name lengths; None: in scene units.
         """
+        self._metres_per_unit = metres_per_unit
         self._tables, self._options, self._looks = tables, options, looks
         low, high = tables.aabb.double().tolist()
         self._low: tuple[float, float, float] = (low[0], low[1], low[2])
@@ -83,9 +88,9 @@ class Terrain:
         self._side = min(texel_side(tables), max(extent) / MIN_CELLS)
         # A cell counts if its centre is in the box.
         self._n_x, self._n_y = (max(1, math.floor(length / self._side + 0.5)) for length in extent)
-        self._lock = threading.RLock()
-        self._surveys: OrderedDict[tuple[int, int], Columns] = OrderedDict()
-        self._grounds: OrderedDict[tuple[int, int], _Ground] = OrderedDict()
+        self._surveys = Tiles(self._survey_tile)
+        self._grounds = Tiles(self._ground_tile)
+        self._scale_lock, self._light_lock = threading.Lock(), threading.Lock()
 
     @property
     def side(self) -> float:
@@ -102,10 +107,16 @@ class Terrain:
         """Factor on lengths where density becomes opacity."""
         return self._options.distance_scale
 
+    def length_text(self, length: float) -> str:
+        """Writes a length given in scene units for a message: in metres where they are known."""
+        if self._metres_per_unit is None:
+            return f"{length:.3g} scene units"
+        return f"{length * self._metres_per_unit:.3g} m"
+
     @property
     def scale(self) -> Scale:
         """How large things are here."""
-        with self._lock:
+        with self._scale_lock:
             return self._scale
 
     def window(self, bounds: Bounds) -> TerrainWindow:
@@ -114,21 +125,44 @@ class Terrain:
         columns = self._cells(x0, x1, 0, self._n_x)
         rows = self._cells(y0, y1, 1, self._n_y)
         low = (self._low[0] + columns.start * self._side, self._low[1] + rows.start * self._side)
-        with self._lock:
-            return TerrainWindow(
-                low,
-                self._side,
-                height=self._heights(rows, columns),
-                ground=_gather(rows, columns, lambda *tile: self._ground_tile(*tile).height),
-                features=_gather(rows, columns, lambda *tile: self._tile(*tile).features.numpy()),
-                standing=_gather(rows, columns, lambda *tile: self._ground_tile(*tile).standing),
-            )
+        return TerrainWindow(
+            low,
+            self._side,
+            height=self._heights(rows, columns),
+            ground=gather(rows, columns, lambda *tile: self._grounds(*tile).height),
+            features=gather(rows, columns, lambda *tile: self._surveys(*tile).features.numpy()),
+            standing=gather(rows, columns, lambda *tile: self._grounds(*tile).standing),
+        )
+
+    def skyline(self, window: TerrainWindow) -> Skyline:
+        """Returns what stands so near to a window that it may cast a shadow into it."""
+        n_y, n_x = window.height.shape
+        first = [round((window.low[axis] - self._low[axis]) / self._side) for axis in (0, 1)]
+        spans = [
+            slice(max(start - SHADOWS, 0), min(start + n + SHADOWS, most))
+            for start, n, most in zip(first, (n_x, n_y), (self._n_x, self._n_y), strict=True)
+        ]
+        height = self._heights(spans[1], spans[0])
+        column, row = (start - span.start for start, span in zip(first, spans, strict=True))
+        inner = (slice(row, row + n_y), slice(column, column + n_x))
+        return Skyline(np.where(np.isnan(height), np.float32(-np.inf), height), inner)
 
     @property
     def light(self) -> Light | None:
         """How the field is lit; None where no shadow is known."""
-        with self._lock:
+        with self._light_lock:
             return self._light
+
+    def preparations(self, x: float, y: float) -> Iterator[Callable[[], object]]:
+        """Yields short pieces of work after which a window near a point and the light are there at once."""
+        yield lambda: self.scale
+        columns, rows = (-(-n // TILE) for n in (self._n_x, self._n_y))
+        middle = ((y - self._low[1]) / self._side / TILE - 0.5, (x - self._low[0]) / self._side / TILE - 0.5)
+        nearest = sorted(np.ndindex(rows, columns), key=lambda tile: math.dist(tile, middle))[:MOST_PREPARED]
+        for kind in (self._surveys, self._grounds):
+            for tile in nearest:
+                yield partial(kind, *tile)
+        yield lambda: self.light
 
     def ground_at(self, x: float, y: float) -> float:
         """Returns the height of the ground, scene units; outside of the box that of its nearest point."""
@@ -205,29 +239,16 @@ class Terrain:
         return ops.columns(self._tables, self._options, grid)
 
     def _heights(self, rows: slice, columns: slice) -> NDArray[np.float32]:
-        return _gather(rows, columns, lambda *tile: self._tile(*tile).height.numpy())
+        return gather(rows, columns, lambda *tile: self._surveys(*tile).height.numpy())
 
-    def _tile(self, row: int, column: int) -> Columns:
-        found = self._surveys.get((row, column))
-        if found is None:
-            low = (self._low[0] + column * TILE * self._side, self._low[1] + row * TILE * self._side)
-            n_x, n_y = min(TILE, self._n_x - column * TILE), min(TILE, self._n_y - row * TILE)
-            found = self._survey(self._grid(low, self._side, n_x, n_y))
-            _keep(self._surveys, (row, column), found)
-        self._surveys.move_to_end((row, column))
-        return found
+    def _survey_tile(self, row: int, column: int) -> Columns:
+        low = (self._low[0] + column * TILE * self._side, self._low[1] + row * TILE * self._side)
+        n_x, n_y = min(TILE, self._n_x - column * TILE), min(TILE, self._n_y - row * TILE)
+        return self._survey(self._grid(low, self._side, n_x, n_y))
 
     def _ground_tile(self, row: int, column: int) -> _Ground:
         """Finds the ground of a tile from all that lies as near as the filter reaches."""
-        found = self._grounds.get((row, column))
-        if found is None:
-            found = self._make_ground(row, column)
-            _keep(self._grounds, (row, column), found)
-        self._grounds.move_to_end((row, column))
-        return found
-
-    def _make_ground(self, row: int, column: int) -> _Ground:
-        scale = self._scale
+        scale = self.scale
         widest = round(scale.widest / self._side)
         margin = reach_of(widest)
         rows = slice(max(row * TILE - margin, 0), min((row + 1) * TILE + margin, self._n_y))
@@ -241,27 +262,3 @@ class Terrain:
             slice(column * TILE - columns.start, min((column + 1) * TILE, self._n_x) - columns.start),
         )
         return _Ground(ground[inner].copy(), stands[inner].copy())
-
-
-def _gather(rows: slice, columns: slice, read: Callable[[int, int], NDArray[T]]) -> NDArray[T]:
-    """Puts a window together from the tiles that it touches; `read` returns a tile by row and column."""
-    bands = []
-    for row in range(rows.start // TILE, -(-rows.stop // TILE)):
-        tiles = []
-        for column in range(columns.start // TILE, -(-columns.stop // TILE)):
-            tile = read(row, column)
-            tiles.append(tile[_within(rows, row), _within(columns, column)])
-        bands.append(np.concatenate(tiles, axis=1))
-    return np.concatenate(bands)
-
-
-def _within(cells: slice, tile: int) -> slice:
-    """Returns the part of a tile that lies in an interval of cells, counted from the tile's first."""
-    return slice(max(cells.start - tile * TILE, 0), cells.stop - tile * TILE)
-
-
-def _keep(kept: OrderedDict[tuple[int, int], V], key: tuple[int, int], value: V) -> None:
-    """Keeps a tile, and drops the one that was not asked for the longest."""
-    kept[key] = value
-    if len(kept) > MAX_TILES:
-        kept.popitem(last=False)

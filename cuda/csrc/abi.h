@@ -4,7 +4,7 @@
 #pragma once
 #include <stdint.h>
 
-#define LV_ABI 4
+#define LV_ABI 5
 #define LV_TILE 8  // pixels along the side of a tile
 
 enum LvSampling { LV_BOX = 0, LV_HULL = 1 };

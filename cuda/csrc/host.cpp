@@ -7,6 +7,7 @@
 #include "simd.h"
 
 #include "columns.h"
+#include "decode_batch.h"
 #include "nerf.h"
 #include "render_ray.h"
 
@@ -44,6 +45,15 @@ static void fill_distance(const LvMask& mask, const uint64_t* any, uint8_t* dist
       }
     }
   }
+}
+
+// Does the same work in several threads at once, one of them the caller's.
+template <class Work>
+static void run_threads(int n, Work work) {
+  std::vector<std::thread> threads;
+  for (int i = 1; i < n; i++) threads.emplace_back(work);
+  work();
+  for (std::thread& thread : threads) thread.join();
 }
 
 // Fills any, all and distance of a mask from its vertices.
@@ -166,10 +176,7 @@ LV_EXPORT int lv_render(const void* prepared, const LvView* view, const LvOption
     }
     delete nerf;
   };
-  std::vector<std::thread> threads;
-  for (int i = 1; i < options->threads; i++) threads.emplace_back(work);
-  work();
-  for (std::thread& thread : threads) thread.join();
+  run_threads(options->threads, work);
   return finished == control->n_tiles;
 }
 
@@ -181,10 +188,7 @@ LV_EXPORT void lv_columns(const void* prepared, const LvOptions* options, const 
     ColumnBatch batch(packed);
     for (int row = next++; row < columns->n_y; row = next++) march_row(packed, *options, *columns, batch, row);
   };
-  std::vector<std::thread> threads;
-  for (int i = 1; i < options->threads; i++) threads.emplace_back(work);
-  work();
-  for (std::thread& thread : threads) thread.join();
+  run_threads(options->threads, work);
 }
 
 // The same picture ray by ray with the code that the GPU runs.
@@ -229,12 +233,20 @@ LV_EXPORT void lv_query(const LvField* field, int64_t n, const float* points, fl
   }
 }
 
-// Colours [n][3] of appearance features [n][feature_dim] seen along directions [n][3].
-LV_EXPORT void lv_decode(const LvField* field, const float* latent, int64_t n, const float* features,
-                         const float* directions, float* rgb) {
-  std::vector<float> ray_hidden(field->hidden_1), hidden(field->hidden_1);
-  for (int64_t i = 0; i < n; i++) {
-    ray_inputs(*field, latent, directions + 3 * i, ray_hidden.data());
-    decode(*field, ray_hidden.data(), features + i * field->feature_dim, hidden.data(), rgb + 3 * i);
-  }
+// Colours [n_looks][n][3] of appearance features [n][feature_dim] seen along directions [n][3] in the embeddings
+// [n_looks][latent_dim]; batches of features are handed to threads.
+LV_EXPORT void lv_decode(const void* prepared, int threads, int n_looks, const float* latents, int64_t n,
+                         const float* features, const float* directions, float* rgb) {
+  const PackedField& packed = *(const PackedField*)prepared;
+  Memory memory;
+  float* looks = memory.take<float>((size_t)n_looks * packed.hidden_1);
+  for (int i = 0; i < n_looks; i++)
+    latent_share(packed, latents + (size_t)i * packed.field.latent_dim, looks + (size_t)i * packed.hidden_1);
+  const DecodeJob job = {n, n_looks, features, directions, looks, rgb};
+  const int64_t n_batches = (n + BATCH - 1) / BATCH;
+  std::atomic<int64_t> next{0};
+  run_threads((int)std::min<int64_t>(threads, n_batches), [&]() {
+    std::unique_ptr<DecodeBatch> batch(new DecodeBatch(packed));
+    for (int64_t i = next++; i < n_batches; i = next++) decode_batch(job, *batch, i * BATCH);
+  });
 }

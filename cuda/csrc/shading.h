@@ -122,15 +122,11 @@ static void run_lookups(Batch& batch) {
   batch.n_lookups = 0;
 }
 
-// Colours of n decoder rows. rgb: [n][3]
-static void decode_rows(Batch& batch, int n, float (*rgb)[3]) {
+// Output of the first layer for n decoder rows, from the products that they gathered.
+static void run_rows(Batch& batch, int n) {
   const PackedField& packed = batch.packed;
   const int padded = round_up(n, ROWS), n_products = packed.field.n_appearance;
-  const float* bias_2[BATCH];
-  for (int r = 0; r < padded; r++) {
-    bias_2[r] = packed.bias_2;
-    if (r >= n) batch.starts[r] = batch.feature_starts[r] = packed.zeros;
-  }
+  for (int r = n; r < padded; r++) batch.starts[r] = batch.feature_starts[r] = packed.zeros;
   run_layer<false>(packed.basis, padded, batch.products, n_products, batch.feature_starts, batch.encoded, packed.encoded);
   for (int r = 0; r < padded; r++) {
     float* row = batch.encoded + (size_t)r * packed.encoded;
@@ -140,6 +136,14 @@ static void decode_rows(Batch& batch, int n, float (*rgb)[3]) {
   }
   run_layer<true>(packed.layer_1, padded, batch.encoded, packed.encoded, batch.starts, batch.hidden_1,
                   packed.hidden_1);
+}
+
+// Colours of n decoder rows from what their first layer, a whole number of groups, has put out. rgb: [n][3]
+static void color_rows(Batch& batch, int n, float (*rgb)[3]) {
+  const PackedField& packed = batch.packed;
+  const int padded = round_up(n, ROWS);
+  const float* bias_2[BATCH];
+  for (int r = 0; r < padded; r++) bias_2[r] = packed.bias_2;
   run_sparse_layer<true>(packed.layer_2, padded, batch.hidden_1, packed.hidden_1, bias_2, batch.hidden_2,
                          packed.hidden_2, batch.active);
   float logits[3 * BATCH + LANES];
@@ -163,7 +167,8 @@ static void decode_rows(Batch& batch, int n, float (*rgb)[3]) {
 static void flush_rows(Batch& batch, Composite* sums) {
   float rgb[BATCH][3];
   run_lookups(batch);
-  decode_rows(batch, batch.n_rows, rgb);
+  run_rows(batch, batch.n_rows);
+  color_rows(batch, batch.n_rows, rgb);
   for (int r = 0; r < batch.n_rows; r++)
     for (int c = 0; c < 3; c++) sums[batch.ray[r]].rgb[c] += batch.color_weight[r] * rgb[r][c];
   batch.n_rows = 0;

@@ -54,6 +54,7 @@ class Solids:
     shape: np.ndarray  # float64 [n, 10], metres
     paint: np.ndarray  # float64 [n, 11]
     building: np.ndarray  # int32 [n], number of the building, -1 for everything else
+    origin: np.ndarray  # int32 [n], number that chance on a surface hangs on: of a copy, its source's
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -70,7 +71,9 @@ class Solids:
 
     def take(self, rows: np.ndarray) -> Solids:
         """Returns some of the solids."""
-        return Solids(self.kind[rows], self.shape[rows], self.paint[rows], self.building[rows])
+        return Solids(
+            self.kind[rows], self.shape[rows], self.paint[rows], self.building[rows], self.origin[rows]
+        )
 
     def moved(self, pivot: np.ndarray, to: np.ndarray, angle: float, building: int) -> Solids:
         """Returns a copy that is turned by `angle` radians about the vertical through `pivot`, then moved.
@@ -91,7 +94,7 @@ class Solids:
         paint[:, BASE] += to[2] - pivot[2]
         if angle != 0.0:
             kind[kind == BOX] = ROOF  # a turned box no longer lies along the axes
-        return Solids(kind, shape, paint, np.full(len(self), building, np.int32))
+        return Solids(kind, shape, paint, np.full(len(self), building, np.int32), self.origin)
 
 
 def join(parts: Iterable[Solids]) -> Solids:
@@ -102,6 +105,7 @@ def join(parts: Iterable[Solids]) -> Solids:
         np.concatenate([part.shape for part in parts]),
         np.concatenate([part.paint for part in parts]),
         np.concatenate([part.building for part in parts]),
+        np.concatenate([part.origin for part in parts]),
     )
 
 
@@ -151,9 +155,11 @@ class SolidList:
 
     def solids(self) -> Solids:
         """Returns them as arrays."""
+        number = np.full(len(self._kind), self.building, np.int32)
         return Solids(
             np.array(self._kind, np.int8),
             np.array(self._shape, np.float64).reshape(-1, N_SHAPE),
             np.array(self._paint, np.float64).reshape(-1, N_PAINT),
-            np.full(len(self._kind), self.building, np.int32),
+            number,
+            number,
         )

@@ -189,7 +189,7 @@ def _walls(
         inside(np.abs(z - (top - 0.35)) - 0.35, width),
         np.where(style == SHOPS, inside(np.abs(v - floor - 0.1) - 0.3, width), 0.0),
     )
-    awning = _AWNINGS[(hash_noise(solids.building, 5, (column // 3).astype(np.int64)) * 4).astype(int)]
+    awning = _AWNINGS[(hash_noise(solids.origin, 5, (column // 3).astype(np.int64)) * 4).astype(int)]
     canopy = shops * inside(np.abs(v - 0.80 * floor) - 0.35, width) * broad
     color = blend(color, np.minimum(color * 1.12 + 0.05, 1.0), np.where(glass, 0.0, ledges))
     color = blend(color, np.broadcast_to(_PANE, color.shape) * (0.85 + 0.3 * phase[:, None]), pane)
@@ -197,9 +197,9 @@ def _walls(
     color = color * (0.80 + 0.20 * rise(v / 7.0))[:, None]  # walls are darker near the ground
     glow = np.zeros_like(color)
     if appearance.lamps:
-        chance = hash_noise(solids.building, level.astype(np.int64), column.astype(np.int64))
+        chance = hash_noise(solids.origin, level.astype(np.int64), column.astype(np.int64))
         lit = np.where(glass, 0.45, 0.38) > chance
-        warm = 0.55 + 0.45 * hash_noise(solids.building, 9, level.astype(np.int64), column.astype(np.int64))
+        warm = 0.55 + 0.45 * hash_noise(solids.origin, 9, level.astype(np.int64), column.astype(np.int64))
         share = pane * np.where(shops > 0, 1.0, lit * warm)
         glow = appearance.lamps * share[:, None] * _LIT * 0.85
     return color, glow, _PANE_MIRROR * pane * (1 - canopy)
@@ -210,7 +210,7 @@ def _dress_tiles(
 ) -> Surface:
     """Courses of tiles on slopes; a gable end is part of the wall."""
     gable = np.abs(part.normal[:, 2]) < 0.1
-    courses = stripes(position[:, 2], 1.1, 0.5, width)
+    courses = stripes(position[:, 2] - solids.paint[:, BASE], 1.1, 0.5, width)
     tiles = solids.paint[:, COLOR : COLOR + 3] * (0.93 + 0.12 * courses)[:, None]
     color = np.where(gable[:, None], solids.paint[:, ACCENT : ACCENT + 3], np.minimum(tiles, 1.0))
     return Surface(color, part.glow, part.mirror, part.normal)

@@ -208,7 +208,7 @@ class Window:
 
     def type(self, text: str) -> None:
         """Types into the field that has the focus."""
-        self.xdotool("type", "--delay", 25, text)
+        self.xdotool("type", "--delay", 25, "--", text)
 
     def resize(self, width: int, height: int) -> None:
         """Gives the window another size in pixels."""

@@ -61,6 +61,7 @@ from .picture import (
 )
 from .report import (
     BeginOpening,
+    LearnUnitRatios,
     OpeningFailed,
     RestoreWork,
     SceneOpened,
@@ -158,6 +159,7 @@ COMMANDS: tuple[type[Command], ...] = (
     SetStatus,
     SetJob,
     SetDirty,
+    LearnUnitRatios,
     SceneSaved,
     RestoreWork,
 )

@@ -21,7 +21,7 @@ from ...core.edits.layers import (
     Restyle,
     kind_of,
 )
-from ..handles import placed_prism
+from ..handles import Copied, copied_of, placed_prism, ratio_of
 from ..state import Selection, ViewerState
 from .base import Once, say
 
@@ -209,18 +209,20 @@ class CopySelection(Once):
     """
 
     placement: Placement
+    what: Copied | None = None  # to be put there instead
     undo: ClassVar[str] = "Copy"
 
     def apply(self, state: ViewerState) -> ViewerState:
-        layer, prism = layer_of(state, state.layer), _copied(state)
-        if prism is None:
+        layer, what = layer_of(state, state.layer), self.what or copied_of(state)
+        if what is None:
             return say(state, NOTHING_SELECTED)
-        if isinstance(layer, Copy) and layer.prism == prism:
+        if isinstance(layer, Copy) and Copied(layer.prism, layer.source) == what:
             after = AddPlacement(layer.uid, self.placement).apply(state)
         elif refusal := _wrong(self.placement):
             return say(state, refusal)
         else:
-            after = add_layers(state, Copy(prism=prism, placements=(self.placement,)))
+            new = Copy(prism=what.prism, placements=(self.placement,), source=what.source)
+            after = add_layers(state, new)
         return _select_last_copy(state, after)
 
 
@@ -385,19 +387,13 @@ def _from_selection(state: ViewerState, make: Callable[[Prism], Layer]) -> Viewe
         return say(state, NOTHING_SELECTED)
     prism, owner = chosen.prism, layer_of(state, state.layer)
     if chosen.placement is not None and isinstance(owner, Copy):
-        prism = placed_prism(prism, owner.placements[chosen.placement])
+        ratio = ratio_of(owner.source, state.unit_ratios)
+        prism = placed_prism(prism, owner.placements[chosen.placement], ratio)
     layer = make(prism)
     for other in state.edits:
         if other.enabled and replace(other, uid=0, name="", locked=False) == layer:
             return say(replace(state, layer=other.uid), f"{other.name} does that already", "info")
     return replace(add_layers(state, layer), selection=None)
-
-
-def _copied(state: ViewerState) -> Prism | None:
-    """Returns what a copy is made of: the selection, else what the selected layer acts on."""
-    if state.selection is not None:
-        return state.selection.prism
-    return getattr(layer_of(state, state.layer), "prism", None)
 
 
 def _select_last_copy(before: ViewerState, after: ViewerState) -> ViewerState:

@@ -9,7 +9,17 @@ from typing import ClassVar
 from ...core.appearance import Appearance
 from ...core.edits.layers import Stack
 from ...core.measure import Measurement
-from ..state import MAX_RECENT, Compare, JobStatus, Message, RenderStatus, SceneFacts, Tool, ViewerState
+from ..state import (
+    MAX_RECENT,
+    Compare,
+    JobStatus,
+    Message,
+    RenderStatus,
+    SceneFacts,
+    Tool,
+    UnitRatios,
+    ViewerState,
+)
 from .base import Once
 
 
@@ -42,6 +52,7 @@ class SceneOpened(Once):
             last_uid=max((layer.uid for layer in facts.edits), default=0),
             measurements=facts.measurements,
             edits_shown=True,
+            unit_ratios=(),
             selection=None,
             layer=None,
             draft=(),
@@ -126,6 +137,17 @@ class SetJob(Once):
 
     def apply(self, state: ViewerState) -> ViewerState:
         return replace(state, job=self.job)
+
+
+@dataclass(frozen=True)
+class LearnUnitRatios(Once):
+    """How long units of other scenes are, known once they are open; what was known of others stays."""
+
+    ratios: UnitRatios
+
+    def apply(self, state: ViewerState) -> ViewerState:
+        known = dict(state.unit_ratios) | dict(self.ratios)
+        return replace(state, unit_ratios=tuple(known.items()))
 
 
 @dataclass(frozen=True)

@@ -246,7 +246,9 @@ class BlocksPanel(DockedPanel):
             return
         pen, target, band = self._pen("edits"), target_of(state), self._band()
         pen.clear()
-        lines = [(prism.region, (*INK[:3], 150)) for layer in state.edits for prism in prisms_of(layer)]
+        ratios = state.unit_ratios
+        prisms = [prism for layer in state.edits for prism in prisms_of(layer, ratios)]
+        lines = [(prism.region, (*INK[:3], 150)) for prism in prisms]
         if target is not None:
             lines.append((target.outline.region, HUD_ACCENT))
         if band is not None:

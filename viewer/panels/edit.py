@@ -19,9 +19,10 @@ from ..commands import (
     SetSnapping,
     ShowMessage,
 )
+from ..handles import target_of
 from ..path_dialog import PathWish
 from ..shortcuts import Action, keys_of
-from ..state import Handle, SceneFacts, Selection, Snapping, Tool, ViewerState
+from ..state import Handle, SceneFacts, Snapping, Tool, ViewerState
 from ..theme import icon
 from ..units import Units
 from .insert import InsertForm
@@ -42,6 +43,7 @@ HANDLES = (
     (Handle.ROTATE, "rotate-2", "Turn a copy", Action.ROTATE),
     (Handle.SCALE, "resize", "Scale a copy", Action.SCALE),
 )
+SELECTED = "selection", "layer", "edits", "unit_ratios"  # what the facts of the selection depend on
 GROW_SHARE = 1 / 200  # of the scene's size, for one step of growing
 CHECKPOINT_ENDINGS, MASK_ENDINGS = (".th", ".yaml", ".yml"), (".npy",)
 FOOTPRINT_ENDINGS = (".geojson", ".json")
@@ -90,8 +92,8 @@ class EditPanel(DockedPanel):
         if styles != self._styles:
             self._styles = styles
             dpg.configure_item(self._restyle, items=[PRESENT, *styles])
-        if before is None or before.selection != state.selection:
-            self._show_selection(state.selection)
+        if before is None or any(getattr(before, name) != getattr(state, name) for name in SELECTED):
+            self._show_selection(state)
         if before is None or before.snapping != state.snapping:
             dpg.set_value(self._snap_ground, state.snapping.ground)
             self.widgets.set_number(self._snap_grid, state.snapping.grid * self._units.factor)
@@ -115,8 +117,8 @@ class EditPanel(DockedPanel):
         with dpg.group() as self._nothing:
             ui.text("Select a building or an area with a tool above.", "muted")
         with dpg.group(show=False) as self._selected:
-            self._what = ui.fact("Selected", hint="Length × width × height, and the area of the outline")
-            self._area = ui.fact("")
+            self._what = ui.fact("Selected", hint="What it is, and the area of its outline")
+            self._size = ui.fact("Size", hint="Length × width × height")
             with ui.row("Ground, roof", "Heights between which the selection lies"):
                 self._low = ui.drag("%.2f", lambda value: self._set_heights(low=value), 104)
                 self._high = ui.drag("%.2f", lambda value: self._set_heights(high=value))
@@ -205,15 +207,18 @@ class EditPanel(DockedPanel):
 
     # Selection
 
-    def _show_selection(self, selection: Selection | None) -> None:
+    def _show_selection(self, state: ViewerState) -> None:
+        selection = state.selection
         dpg.configure_item(self._nothing, show=selection is None)
         dpg.configure_item(self._selected, show=selection is not None)
         if selection is None or self._scene is None:
             return
-        units, prism = self._units, drawn_prism(selection.prism, self._scene)
+        target = target_of(state)
+        outline = target.outline if target else selection.prism
+        units, prism = self._units, drawn_prism(outline, self._scene)
         copied = "" if selection.placement is None else f" {selection.placement + 1}"
-        dpg.set_item_label(self._what, f"{selection.what.capitalize()}{copied}  ·  {size_text(prism, units)}")
-        dpg.set_item_label(self._area, area_text(prism, units))
+        dpg.set_item_label(self._what, f"{selection.what.capitalize()}{copied}  ·  {area_text(prism, units)}")
+        dpg.set_item_label(self._size, size_text(prism, units))
         self.widgets.set_number(self._low, units.to_map((0.0, 0.0, prism.low))[2])
         self.widgets.set_number(self._high, units.to_map((0.0, 0.0, prism.high))[2])
 

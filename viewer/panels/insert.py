@@ -7,9 +7,10 @@ from pathlib import Path
 
 import dearpygui.dearpygui as dpg
 
-from ...core.edits.layers import Copy, Placement, Prism
+from ...core.edits.layers import Prism
 from ...core.edits.region import Region
-from ..commands import AddLayer, ShowMessage
+from ..commands import ShowMessage
+from ..handles import Copied
 from ..jobs import Progress
 from ..state import ViewerState
 from ..theme import icon
@@ -115,10 +116,8 @@ class InsertForm:
             self._submit(ShowMessage("The building needs an area, and a roof above its ground", "warn"))
             return
         x, y, _ = (float(v) for v in self._state.pose.pivot)
-        place = Placement((x, y, self._host.tools.ground(self._state)(x, y)))
         prism = Prism(Region.rectangle(x0, y0, x1, y1), low, high)
-        layer = Copy(name=source.path.stem, prism=prism, placements=(place,), source=source.path)
-        self._submit(AddLayer(layer))
+        self._host.tools.insert(Copied(prism, source.path), (x, y), self._state)
         self._close()
 
 

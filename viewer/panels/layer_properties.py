@@ -22,6 +22,7 @@ from ..commands import (
     SetSelection,
 )
 from ..commands.edits import layer_of
+from ..handles import prisms_of
 from ..state import Selection, ViewerState
 from ..theme import icon
 from ..units import Units, figures
@@ -146,7 +147,10 @@ class LayerProperties:
         self._set("Rename layer", name=name.strip())
 
     def _select_area(self) -> None:
-        prism = getattr(self._layer, "prism", None)
+        layer = self._layer
+        prism = getattr(layer, "prism", None)
+        if isinstance(layer, Copy) and layer.source is not None:  # its prism lies in the other scene
+            prism = next(iter(prisms_of(layer, self._state.unit_ratios)), None)
         if prism is not None:
             self._submit(SetSelection(Selection(prism)))
 

@@ -133,7 +133,7 @@ class StatusBar:
         """Says in a few words what the picture waits for, or what it is worth."""
         if state.opening:
             return f"opening {state.opening} …"
-        if self.host.session.is_compiling:
+        if self.host.session.desk.is_compiling:
             return "edits: compiling …"
         words = quality_text(state.status) + (" " + icon("check") if state.status.finished else "")
         return words if state.status.width else ""
