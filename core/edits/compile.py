@@ -66,6 +66,17 @@ class _Field:
     tables: FieldTables
     texel: float
 
+    @property
+    def mask_threshold(self) -> float:
+        """Samples count where the alpha mask exceeds it; negative: all do."""
+        threshold = self.model.settings.alpha_mask_threshold
+        return 0.0 if threshold is None else threshold
+
+    @property
+    def keeps_by_mask(self) -> bool:
+        """Whether an alpha mask decides which samples count."""
+        return self.tables.occupancy is not None and self.mask_threshold >= 0
+
 
 class EditCompiler:
     """Compiles stacks for one renderer. Safe to use from several threads, one after the other."""
@@ -192,16 +203,17 @@ class EditCompiler:
         self, layer: Layer, field: _Field, enabled: Stack, sources: list[Path]
     ) -> tuple[Covered, ...]:
         """Returns the operations of one layer, from the kept ones where nothing they depend on changed."""
-        number = 0
+        number, source = 0, field
         if isinstance(layer, Copy) and layer.source is not None:
             if layer.source not in sources:
                 sources.append(layer.source)
-            number = sources.index(layer.source) + 1
+            number, source = sources.index(layer.source) + 1, self._source(layer.source)[0]
         others = _removed_nearby(layer, enabled, field.texel) if isinstance(layer, Remove) else ()
         key = (bare((layer,)), others, number, id(field.tables))
         if key not in self._kept:
             ops = self._make(layer, field, others, number)
-            self._kept[key] = tuple(Covered(op, field.tables, field.texel) for op in ops)
+            read = source.tables if source.keeps_by_mask else None
+            self._kept[key] = tuple(Covered(op, field.tables, field.texel, read) for op in ops)
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
@@ -234,7 +246,7 @@ class EditCompiler:
         if patch.ground is not None and patch.footprint is not None and math.isfinite(prism.low):
             shift = prism.low - patch.ground[patch.footprint.mask.bool()].median().item()
             if abs(shift) > GROUND_SLACK * field.texel:
-                patch = replace(patch, ground=patch.ground + shift)
+                patch = replace(patch, ground=patch.ground + shift, z_low=patch.z_low + shift)
         return (patch, *relit)
 
     def _instances(self, layer: Copy, field: _Field, number: int) -> tuple[EditOp, ...]:
@@ -318,10 +330,9 @@ def _crop(prism: Prism, texel: float) -> tuple[EditOp, ...]:
 
 
 def _as_source(field: _Field, scene: SourceScene) -> Source:
-    threshold = field.model.settings.alpha_mask_threshold
     return Source(
         tables=field.tables,
-        mask_threshold=0.0 if threshold is None else threshold,
+        mask_threshold=field.mask_threshold,
         latent=scene.appearance.embedding(field.model.embedding),
     )
 

@@ -9,9 +9,10 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ...cuda.edit_tables import FAR, EditIndex, EditKind, EditOp, Reach
-from ...cuda.tables import FieldTables
+from ...cuda.tables import FieldTables, OccupancyNodes
 from .raster import Cover, Lattice, cover_of
 
 INDEX_CELLS = 1024  # along a side of the index, at most
@@ -22,9 +23,12 @@ REACH_LAYERS = 64  # along z
 class Covered:
     """An operation with the cells of both maps that it may touch, found when first asked for."""
 
-    def __init__(self, op: EditOp, tables: FieldTables, texel: float) -> None:
+    def __init__(
+        self, op: EditOp, tables: FieldTables, texel: float, source: FieldTables | None = None
+    ) -> None:
+        """`source`: what an INSTANCE reads, where samples are kept by its alpha mask."""
         self.op = op
-        self._tables, self._texel = tables, texel
+        self._tables, self._texel, self._source = tables, texel, source
 
     @cached_property
     def index(self) -> Cover:
@@ -34,16 +38,76 @@ class Covered:
     @cached_property
     def reach(self) -> Cover:
         """Columns of the reach."""
-        return cover_of(self.op, Lattice.over(self._tables, self._texel, REACH_CELLS))
+        return cover_of(self.op, Lattice.over(self._tables, self._texel, REACH_CELLS), spare=0.5)
+
+    @cached_property
+    def holding(self) -> tuple[slice, NDArray[np.bool_]]:
+        """Layers of the reach, and which cells in them and in its columns may hold matter. [n_z, n_y, n_x]"""
+        (_, _, low), (_, _, high) = self._tables.aabb.tolist()
+        side, (bottom, top) = (high - low) / REACH_LAYERS, self._heights
+        first, last = (
+            min(max(round_(((z - low) / side) + slack), 0), REACH_LAYERS)
+            for z, round_, slack in ((max(bottom, low), math.floor, -0.5), (min(top, high), math.ceil, 0.5))
+        )
+        columns = np.broadcast_to(self.reach.cells, (max(last - first, 0), *self.reach.cells.shape))
+        if self._source is None or self._source.occupancy is None:
+            return slice(first, last), columns
+        lattice = Lattice.over(self._tables, self._texel, REACH_CELLS)
+        found = columns.copy()
+        k, j, i = np.nonzero(found)
+        centers = np.stack(
+            [
+                lattice.low[0] + (i + self.reach.columns.start + 0.5) * lattice.side[0],
+                lattice.low[1] + (j + self.reach.rows.start + 0.5) * lattice.side[1],
+                low + (k + first + 0.5) * side,
+            ]
+        )
+        found[k, j, i] = may_hold(self._source.occupancy, self.op, centers, (*lattice.side, side))
+        return slice(first, last), found
 
     @property
-    def heights(self) -> tuple[float, float]:
+    def _heights(self) -> tuple[float, float]:
         """Between which heights of the edited scene it may put matter."""
         op = self.op
         if op.kind is EditKind.PATCH and op.ground is not None:
             return float(op.ground.min()) - op.thickness, float(op.ground.max()) + op.rise
         low, high = ((z - op.to_source.z0) / op.to_source.zz for z in (op.z_low, op.z_high))
         return max(low, -FAR), min(high, FAR)
+
+
+def may_hold(
+    mask: OccupancyNodes,
+    op: EditOp,
+    centers: NDArray[np.float64],
+    sides: tuple[float, float, float],
+) -> NDArray[np.bool_]:
+    """Tells which cells of the edited scene see a vertex that is set, within their sides all round. [n]
+
+    Args:
+        mask: Of the source.
+        op: An INSTANCE of it.
+        centers: Of the cells, scene units. [3, n]
+        sides: Of the cells, scene units.
+    """
+    if not centers.size:
+        return np.zeros(0, dtype=np.bool_)
+    to, low, high = op.to_source, *mask.aabb.double().numpy()
+    size = np.array(mask.nodes.shape[::-1])
+    spacing = (high - low) / np.maximum(size - 1, 1)
+    x, y, z = centers
+    q = np.stack([to.xx * x + to.xy * y + to.x0, -to.xy * x + to.xx * y + to.y0, to.zz * z + to.z0])
+    nearest = np.rint((q - low[:, None]) / spacing[:, None]).astype(np.int64)
+    across = math.hypot(sides[0], sides[1]) * math.hypot(to.xx, to.xy)
+    # Between a sample and the vertices round it lies less than 1, between a center and its nearest one half.
+    reach = np.ceil(np.array([across, across, sides[2] * to.zz]) / spacing + 1.5).astype(np.int64)
+    first = np.clip(nearest.min(axis=1) - reach, 0, size)
+    last = np.clip(nearest.max(axis=1) + reach + 1, 0, size)
+    window = mask.nodes[first[2] : last[2], first[1] : last[1], first[0] : last[0]].numpy()
+    padded = np.pad(window, [(n, n) for n in 2 * reach[::-1]])
+    near = ndimage.maximum_filter(padded, tuple(2 * reach[::-1] + 1), mode="constant") > 0
+    at = np.clip(nearest - (first - 2 * reach)[:, None], 0, np.array(near.shape[::-1])[:, None] - 1)
+    found: NDArray[np.bool_] = near[at[2], at[1], at[0]]
+    return found
 
 
 def make_index(tables: FieldTables, texel: float, covered: Sequence[Covered]) -> EditIndex:
@@ -80,12 +144,8 @@ def make_reach(tables: FieldTables, texel: float, covered: Sequence[Covered]) ->
     side = (high - low) / REACH_LAYERS
     cells: NDArray[np.uint8] = np.zeros((REACH_LAYERS, lattice.n_y, lattice.n_x), dtype=np.uint8)
     for each in covered:
-        if each.op.kind not in (EditKind.PATCH, EditKind.INSTANCE):
-            continue
-        bottom, top = each.heights
-        first = min(max(math.floor((max(bottom, low) - low) / side - 0.5), 0), REACH_LAYERS)
-        last = min(max(math.ceil((min(top, high) - low) / side + 0.5), 0), REACH_LAYERS)
-        cover = each.reach
-        window = cells[first:last, cover.rows, cover.columns]
-        window |= cover.cells.astype(np.uint8)
+        if each.op.kind in (EditKind.PATCH, EditKind.INSTANCE):
+            layers, holding = each.holding
+            window = cells[layers, each.reach.rows, each.reach.columns]
+            window |= holding.astype(np.uint8)
     return Reach(torch.from_numpy(cells), (*lattice.low, low), (*lattice.side, side))

@@ -26,6 +26,7 @@ BESIDE = 4  # cells of what stands beside relit ground that the ground is contin
 EDGE = 2  # cells of raster beyond the rim, for reading between cells
 MOST_CELLS = 1024  # along a side of a region
 RISE_STEPS = 1.0  # half the height of the surface's ramp, in samples
+CRUST = 3.0  # samples over its ground that relit ground reaches: above is what stands there
 THICK_STEPS = 2.0  # the surface is opaque over this many samples below its ramp
 CLEAN_SHARE = 0.98  # of a place that lends its detail: at least this much of it is ground
 DETAIL = 11  # cells: what varies over less is detail
@@ -71,8 +72,10 @@ def make_patches(
             "a region that is removed must have ground of the scene around it, got none; draw less"
         )
     found = _continued(terrain, window, masks)
-    covers = [cover for cover in (found.filled, found.relit) if cover.any()]
-    return tuple(_operation(terrain, window, found, cover, high) for cover in covers)
+    patches = [_operation(terrain, window, found, found.filled, high)]
+    if found.relit.any():
+        patches.append(_operation(terrain, window, found, found.relit, high, CRUST))
+    return tuple(patches)
 
 
 def make_patch(terrain: Terrain, region: Region, high: float, others: tuple[Region, ...] = ()) -> EditOp:
@@ -97,14 +100,17 @@ def _operation(
     found: _Continued,
     cover: Mask,
     high: float,
+    crust: float = math.inf,
 ) -> EditOp:
-    """Returns the PATCH of some cells."""
+    """Returns the PATCH of some cells, up to `high` and at most so many samples over their ground."""
     rows, columns = found.near
     inner = _crop(cover[rows, columns], EDGE)
     low_x = window.low[0] + (columns.start + inner[1].start) * window.side
     low_y = window.low[1] + (rows.start + inner[0].start) * window.side
     step = terrain.scale.step
     rise = RISE_STEPS * step
+    thickness = rise + THICK_STEPS * step
+    ground = torch.from_numpy(found.ground[inner].copy())
     return EditOp(
         EditKind.PATCH,
         Footprint(
@@ -112,10 +118,11 @@ def _operation(
             (float(np.float32(low_x)), float(np.float32(low_y))),
             float(np.float32(window.side)),
         ),
-        z_high=high,
-        ground=torch.from_numpy(found.ground[inner].copy()),
+        z_low=float(ground.min()) - thickness - rise,
+        z_high=min(high, float(ground.max()) + crust * step),
+        ground=ground,
         features=torch.from_numpy(found.features[inner].copy()),
-        thickness=rise + THICK_STEPS * step,
+        thickness=thickness,
         rise=rise,
         # From straight above, half of the light is gone at `ground`: sigma * rise / 4 * scale = ln 2.
         sigma=4 * math.log(2) / (rise * terrain.distance_scale),

@@ -72,8 +72,8 @@ class Cover:
     cells: NDArray[np.bool_]
 
 
-def cover_of(op: EditOp, lattice: Lattice) -> Cover:
-    """Returns the cells in which an operation may claim a sample, with room to spare for every rounding."""
+def cover_of(op: EditOp, lattice: Lattice, spare: float = 0.0) -> Cover:
+    """Returns the cells in which, or within `spare` of their size, an operation may claim a sample."""
     whole = Cover(
         slice(0, lattice.n_y), slice(0, lattice.n_x), np.ones((lattice.n_y, lattice.n_x), dtype=np.bool_)
     )
@@ -81,9 +81,9 @@ def cover_of(op: EditOp, lattice: Lattice) -> Cover:
         return whole
     footprint = op.footprint
     to = op.to_source
-    # The diagonal of a map cell, in cells of the footprint: twice what is needed; and two for the rounding.
-    spread = math.hypot(*lattice.side) * math.hypot(to.xx, to.xy) / footprint.side
-    reach = math.ceil(spread) + 2
+    # What may lie in a map cell, from its center, in cells of the footprint; and one for the rounding.
+    spread = (0.5 + spare) * math.hypot(*lattice.side) * math.hypot(to.xx, to.xy) / footprint.side
+    reach = math.ceil(spread) + 1
     mask = np.pad(footprint.mask.numpy().astype(np.uint8), reach)
     size = 2 * reach + 1
     if op.inside:
