@@ -241,7 +241,7 @@ def test_removals_below_do_not_depend_on_those_above(monkeypatch):
     made = compiler()
     seen: list[tuple[Region, ...]] = []
 
-    def patch(terrain, region, high, others=()):
+    def patch(terrain, region, high, others=(), is_draft=False):
         seen.append(others)
         from landmark_viewer.core.edits.raster import footprint_of
 
@@ -252,3 +252,22 @@ def test_removals_below_do_not_depend_on_those_above(monkeypatch):
     made.compile((first,))
     made.compile((first, second))
     assert seen == [(), (HOUSE.region,)]
+
+
+def test_a_draft_of_a_removal_keeps_its_shadow_and_is_not_kept_itself(monkeypatch):
+    made = compiler()
+    seen: list[bool] = []
+
+    def patches(terrain, region, high, others=(), is_draft=False):
+        seen.append(is_draft)
+        from landmark_viewer.core.edits.raster import footprint_of
+
+        ops = (EditOp(EditKind.CLEAR, footprint_of(region, 0.1)),)
+        return ops if is_draft else (*ops, EditOp(EditKind.CLEAR, footprint_of(ROUND.region, 0.1)))
+
+    monkeypatch.setattr("landmark_viewer.core.edits.compile.make_patches", patches)
+    layers = (Remove(prism=HOUSE),)
+    assert len(made.compile(layers, is_draft=True).edits.ops) == 1
+    assert len(made.compile(layers).edits.ops) == 2
+    assert len(made.compile(layers, is_draft=True).edits.ops) == 2, "what is compiled already is no draft"
+    assert seen == [True, False]

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from landmark_viewer.core.edits.layers import Hide, Prism
+from landmark_viewer.core.edits.layers import Hide, Prism, Remove
 from landmark_viewer.core.edits.region import Region
 from landmark_viewer.core.errors import InputError
 from landmark_viewer.viewer.edit_job import KEPT, EditJob
@@ -20,12 +20,15 @@ A, B, C = (Hide(uid, name, prism=Prism(Region(), high=uid)) for uid, name in enu
 class Compiler:
     """Compiles when it is let, and remembers what."""
 
-    def __init__(self, error: Exception | None = None):
+    def __init__(self, error: Exception | None = None, has_drafts: bool = False):
         self.free = threading.Semaphore(0)
         self.compiled: list[tuple] = []
         self.error = error
+        self.has_drafts = has_drafts
 
-    def compile(self, layers):
+    def compile(self, layers, is_draft=False):
+        if is_draft:
+            return SimpleNamespace(layers=layers, is_draft=True)
         self.compiled.append(layers)
         assert self.free.acquire(timeout=10)
         if self.error is not None and layers:
@@ -61,6 +64,25 @@ def test_what_was_asked_for_last_is_compiled_and_what_came_between_is_not(job):
     assert compiler.compiled == [(A,), (A, B, C)]
     assert job.current.layers == (A, B, C)
     assert job.seconds_behind == 0
+
+
+def test_a_new_removal_is_shown_as_a_draft_first(job):
+    compiler = Compiler(has_drafts=True)
+    job.open(compiler, None)
+    removal = Remove(4, prism=A.prism)
+    job.ask((A, removal))
+    wait(lambda: job.current is not None)
+    assert job.current.is_draft
+    assert not compiler.compiled, "the picture of the draft goes first"
+    assert job.is_behind
+    job.note_shown(job.current)
+    compiler.free.release()
+    wait(lambda: not job.is_behind)
+    assert not hasattr(job.current, "is_draft")
+    job.ask((removal,))
+    wait(lambda: len(compiler.compiled) == 2)
+    assert not hasattr(job.current, "is_draft"), "what is shown already needs no draft"
+    compiler.free.release()
 
 
 def test_the_last_edits_stay_until_the_next_are_ready(job):

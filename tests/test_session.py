@@ -69,6 +69,7 @@ class FlatCompiler:
     """Compiles any stack at once, into nothing that a picture shows; a layer called "broken" is refused."""
 
     terrain = None
+    has_drafts = False
 
     def compile(self, layers):
         if any(layer.name == "broken" for layer in layers):

@@ -1,4 +1,7 @@
-"""Compiles edit layers in a thread of its own: the newest stack wins, the picture lives on meanwhile."""
+"""Compiles edit layers in a thread of its own: the newest stack wins, the picture lives on meanwhile.
+
+A stack with a new removal comes twice: as a draft, soon, and then as it is meant.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..core.edits.layers import Stack, bare
+from ..core.edits.layers import Remove, Stack, bare
 from ..core.errors import InputError
 from .events import since_start
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from ..core.edits.compile import EditCompiler
     from ..core.edits.compiled import CompiledEdits
 
+DRAFT_SECONDS = 0.3  # that the picture of a draft is waited for
 KEPT = 8  # stacks that are shown at once when they come back, the last used ones
 
 log = logging.getLogger(__name__)
@@ -36,6 +40,7 @@ class EditJob:
         self._settled: Stack = ()  # that were compiled last, or could not be
         self._kept: OrderedDict[Stack, CompiledEdits | None] = OrderedDict()  # by their bare layers
         self._done: CompiledEdits | None = None
+        self._shown: CompiledEdits | None = None
         self._failure: str | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="edits", daemon=True)
@@ -74,6 +79,13 @@ class EditJob:
         with self._condition:
             return self._done
 
+    def note_shown(self, compiled: CompiledEdits | None) -> None:
+        """These edits are on screen."""
+        with self._condition:
+            if compiled is not self._shown:
+                self._shown = compiled
+                self._condition.notify_all()
+
     @property
     def is_behind(self) -> bool:
         """Whether the newest layers are still being compiled."""
@@ -102,7 +114,7 @@ class EditJob:
     def _run(self) -> None:
         while True:
             with self._condition:
-                self._condition.wait_for(lambda: self._stopping or self._wanted is not None)
+                self._condition.wait_for(lambda: self._is_outdated)
                 if self._stopping:
                     return
                 layers, self._wanted, compiler = self._wanted, None, self._compiler
@@ -110,6 +122,8 @@ class EditJob:
             assert compiler is not None, "layers are asked for in an open scene"
             failure = None
             try:
+                if compiler.has_drafts and self._adds_removal(layers):
+                    self._show_draft(compiler, layers)
                 compiled = compiler.compile(layers)
             except InputError as error:
                 failure = str(error)
@@ -127,6 +141,27 @@ class EditJob:
                 elif made == self._asked:
                     self._failure, self._settled = failure, made
             self._wake()
+
+    @property
+    def _is_outdated(self) -> bool:
+        return self._stopping or self._wanted is not None
+
+    def _adds_removal(self, layers: Stack) -> bool:
+        """Whether a stack removes more than what is shown."""
+        with self._condition:
+            shown = bare(self._done.layers) if self._done else ()
+        return any(isinstance(layer, Remove) and layer not in shown for layer in bare(layers))
+
+    def _show_draft(self, compiler: EditCompiler, layers: Stack) -> None:
+        """Lets a draft be shown until the stack itself is compiled."""
+        draft = compiler.compile(layers, is_draft=True)
+        with self._condition:
+            if compiler is not self._compiler or bare(layers) != self._asked:
+                return
+            self._done = draft
+            self._wake()
+            # Its picture needs the processor and the interpreter more than what is compiled next.
+            self._condition.wait_for(lambda: self._shown is draft or self._is_outdated, DRAFT_SECONDS)
 
     def _keep(self, layers: Stack, compiled: CompiledEdits | None) -> None:
         self._kept[layers] = compiled

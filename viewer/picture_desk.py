@@ -151,6 +151,7 @@ class PictureDesk:
         if picture is None or self._loaded is None:
             return None
         self.picture = picture
+        self._edit_job.note_shown(picture.request.edits)
         if now - self._ground_time > GROUND_SECONDS:
             self._ground_time = now
             self._ground = ground_height(picture.camera, picture.depth, self._ground)
@@ -188,6 +189,8 @@ class PictureDesk:
         """The picture on screen, if it is finished and shows what was asked for last."""
         picture = self.picture
         if picture is None or not picture.finished or not picture.request.is_same(self._request):
+            return None
+        if self._edit_job.is_behind:
             return None
         return picture if self.comparison.stands else None
 

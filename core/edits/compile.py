@@ -112,8 +112,13 @@ class EditCompiler:
         reach = REHEARSED * terrain.side
         yield lambda: _rehearse(terrain, Region.rectangle(x - reach, y - reach, x + reach, y + reach))
 
-    def compile(self, layers: Stack) -> CompiledEdits | None:
+    def compile(self, layers: Stack, is_draft: bool = False) -> CompiledEdits | None:
         """Returns the edits of a stack, or None where no layer is enabled.
+
+        Args:
+            layers: The stack.
+            is_draft: What was not compiled before is done in less time and less well: shadows of removed
+                buildings stay. For a first picture.
 
         Raises:
             InputError: A layer cannot be applied; the sentence begins with its name.
@@ -128,7 +133,7 @@ class EditCompiler:
             relit: list[Covered] = []  # grounds without the shadows of what was removed, under all layers
             for layer in enabled:
                 try:
-                    made = self._operations(layer, field, enabled, sources)
+                    made = self._operations(layer, field, enabled, sources, is_draft)
                     if isinstance(layer, Remove):
                         made, shadow = made[:1], made[1:]
                         relit += shadow
@@ -148,6 +153,11 @@ class EditCompiler:
             models = tuple(source.model for source, _ in opened)
             ratios = tuple((path, self.unit_ratio(path)) for path in sources)
             return CompiledEdits(layers, field.model, field.tables, edits, models, ratios)
+
+    @property
+    def has_drafts(self) -> bool:
+        """Whether drafts of removals are worth while: where shadows may be learnt into the field."""
+        return self.terrain.has_looks
 
     def unit_ratio(self, path: Path) -> float:
         """Returns the length of one unit of another scene in this one's; 1 where either knows no metres.
@@ -200,7 +210,7 @@ class EditCompiler:
     # Operations
 
     def _operations(
-        self, layer: Layer, field: _Field, enabled: Stack, sources: list[Path]
+        self, layer: Layer, field: _Field, enabled: Stack, sources: list[Path], is_draft: bool
     ) -> tuple[Covered, ...]:
         """Returns the operations of one layer, from the kept ones where nothing they depend on changed."""
         number, source = 0, field
@@ -211,6 +221,9 @@ class EditCompiler:
         others = _removed_nearby(layer, enabled, field.texel) if isinstance(layer, Remove) else ()
         key = (bare((layer,)), others, number, id(field.tables))
         if key not in self._kept:
+            if is_draft and isinstance(layer, Remove):
+                ops = self._patches(layer.prism, field, others, is_draft)
+                return tuple(Covered(op, field.tables, field.texel) for op in ops)
             ops = self._make(layer, field, others, number)
             read = source.tables if source.keeps_by_mask else None
             self._kept[key] = tuple(Covered(op, field.tables, field.texel, read) for op in ops)
@@ -239,10 +252,12 @@ class EditCompiler:
             return self._instances(layer, field, number)
         return ()
 
-    def _patches(self, prism: Prism, field: _Field, others: tuple[Region, ...]) -> tuple[EditOp, ...]:
+    def _patches(
+        self, prism: Prism, field: _Field, others: tuple[Region, ...], is_draft: bool = False
+    ) -> tuple[EditOp, ...]:
         _check_region(prism.region)
         high = prism.high if math.isfinite(prism.high) else FAR
-        patch, *relit = make_patches(self._terrain_of(field), prism.region, high, others)
+        patch, *relit = make_patches(self._terrain_of(field), prism.region, high, others, is_draft)
         if patch.ground is not None and patch.footprint is not None and math.isfinite(prism.low):
             shift = prism.low - patch.ground[patch.footprint.mask.bool()].median().item()
             if abs(shift) > GROUND_SLACK * field.texel:
@@ -266,8 +281,9 @@ class EditCompiler:
 
 
 def _rehearse(terrain: Terrain, region: Region) -> None:
-    """Makes a patch that nobody sees: what runs for the first time is slow."""
+    """Makes patches that nobody sees: what runs for the first time is slow."""
     with suppress(InputError):
+        make_patches(terrain, region, FAR, is_draft=True)
         make_patches(terrain, region, FAR)
 
 

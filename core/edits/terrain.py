@@ -148,6 +148,11 @@ class Terrain:
         return Skyline(np.where(np.isnan(height), np.float32(-np.inf), height), inner)
 
     @property
+    def has_looks(self) -> bool:
+        """Whether there are appearances that light is looked for in."""
+        return self._looks is not None
+
+    @property
     def light(self) -> Light | None:
         """How the field is lit; None where no shadow is known."""
         with self._light_lock:

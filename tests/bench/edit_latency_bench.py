@@ -15,6 +15,7 @@ from ..gui.driver import Event, Window, virtual_display, wait_for
 from .gui_bench import VIEWPORT, WINDOW, Row, size_viewport, table
 from .results import machine, write_section
 
+LOOK = 0.5  # seconds between a selection and what is done with it
 OPEN_FOR = 5.0  # seconds that the scene is open before the first edit
 WANTED = "≤ 150 ms"
 # Shares of the viewport, from the home view.
@@ -55,6 +56,7 @@ def select(window: Window, at: tuple[float, float]) -> None:
     mark = window.mark()
     window.click("viewport", *at)
     window.wait("command", mark, name="SetSelection")
+    time.sleep(LOOK)
 
 
 def drag_copy(window: Window) -> list[float]:
