@@ -12,8 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from ...cuda.edit_tables import FAR, EditKind, EditOp, EditTables, Source, Transform
-from ...cuda.tables import FieldTables
+from ...cuda.tables import FieldTables, Quality
 from ..appearance import Appearance
+from ..camera import Camera, look_at
 from ..checkpoint.block import open_block, open_mask
 from ..errors import InputError
 from ..gridnerf import GridNeRF
@@ -110,7 +111,7 @@ class EditCompiler:
         low_x, low_y, high_x, high_y = terrain.bounds
         x, y = min(max(x, low_x), high_x), min(max(y, low_y), high_y)
         reach = REHEARSED * terrain.side
-        yield lambda: _rehearse(terrain, Region.rectangle(x - reach, y - reach, x + reach, y + reach))
+        yield lambda: self._rehearse(Region.rectangle(x - reach, y - reach, x + reach, y + reach))
 
     def compile(self, layers: Stack, is_draft: bool = False) -> CompiledEdits | None:
         """Returns the edits of a stack, or None where no layer is enabled.
@@ -153,6 +154,14 @@ class EditCompiler:
             models = tuple(source.model for source, _ in opened)
             ratios = tuple((path, self.unit_ratio(path)) for path in sources)
             return CompiledEdits(layers, field.model, field.tables, edits, models, ratios)
+
+    def _rehearse(self, region: Region) -> None:
+        """Removes a region in pictures of a few pixels: what runs for the first time is slow."""
+        camera = Camera.from_fov(look_at((*region.center, 1.0), (*region.center, 0.0)), 8, 8, 50.0)
+        layer = Remove(prism=Prism(region))
+        with suppress(InputError):
+            for edits in (self.compile((layer,), is_draft=True), self.compile((layer,))):
+                self.renderer.render(camera, RenderSettings(Quality.FAST, edits=edits))
 
     @property
     def has_drafts(self) -> bool:
@@ -278,13 +287,6 @@ class EditCompiler:
             transform = to_source(layer.prism, placement, scale)
             ops.append(replace(claim, to_source=transform, source=number, sigma_scale=sigma / scale))
         return tuple(ops)
-
-
-def _rehearse(terrain: Terrain, region: Region) -> None:
-    """Makes patches that nobody sees: what runs for the first time is slow."""
-    with suppress(InputError):
-        make_patches(terrain, region, FAR, is_draft=True)
-        make_patches(terrain, region, FAR)
 
 
 def to_source(prism: Prism, placement: Placement, scale: float) -> Transform:
