@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # these need torch, which is imported while the window is alr
 
 GROUND_SECONDS = 0.5  # between two estimates of the height of the ground
 COMPILING_SECONDS = 0.25  # after which it is said that the edits of the picture are not the newest
+DRAFT_SCALE = 0.25  # share of the resolution, per side, of a draft of edits: it is there to be seen soon
 LONGEST_PAUSE = 1.0  # seconds that compiling edits may keep a picture from being refined
 LONGEST_TURN = 0.5  # seconds after which a picture that does not come is no longer waited for
 
@@ -122,6 +123,8 @@ class PictureDesk:
         fps = self._rate.for_rendering(state.render.target_fps)
         request = request_for(shown, *size, moving, since, edits)
         request = replace(request, background=self.background(state), target_fps=fps)
+        if moving and edits is not None and self._edit_job.is_behind:
+            request = replace(request, resolution=min(request.resolution, DRAFT_SCALE))
         if moving and self._takes_turns and now - self._awaited_since < LONGEST_TURN:
             return
         asked = self.comparison.ask(state, request, self._loaded)
