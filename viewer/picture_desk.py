@@ -51,7 +51,7 @@ class PictureDesk:
         self._takes_turns = takes_turns
         self._worker: RenderWorker | None = None  # from the first scene on
         self._edit_job = EditJob(wake)
-        self._warmup = Warmup(self._has_time)
+        self._warmup = Warmup(self._has_time, lambda: events.write("prepared"))
         self._loaded: Loaded | None = None
         self._request: RenderRequest | None = None
         self._rate = FrameRate()

@@ -14,9 +14,9 @@ log = logging.getLogger(__name__)
 class Warmup:
     """Works in a thread, in short pieces, with pauses where there is no time. Used from the main thread."""
 
-    def __init__(self, is_free: Callable[[], bool]) -> None:
-        """`is_free` says whether there is time for a piece of work; it is called from the thread."""
-        self._is_free = is_free
+    def __init__(self, is_free: Callable[[], bool], on_done: Callable[[], None] = lambda: None) -> None:
+        """Both are called from the thread: `is_free` says whether there is time for a piece of work."""
+        self._is_free, self._on_done = is_free, on_done
         self._stopped = threading.Event()
 
     def open(self, pieces: Iterator[Callable[[], object]]) -> None:
@@ -37,5 +37,6 @@ class Warmup:
                 if stopped.is_set():
                     return
                 piece()
+            self._on_done()
         except Exception:
             log.exception("working ahead failed")  # whoever needs the result will hear of it

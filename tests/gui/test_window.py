@@ -266,6 +266,7 @@ def test_opening_scenes_again_and_again_leaks_nothing(window):
 
 
 def test_still_window_leaves_the_processor_alone(window):
+    window.wait("prepared")
     window.xdotool("sleep", 1.0)
     before, mark = window.cpu_seconds(), window.mark()
     window.xdotool("sleep", STILL_SECONDS)
