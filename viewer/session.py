@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.errors import InputError
-from . import navigation
+from . import memory, navigation
 from .camera_text import camera_text, pose_from_text
 from .commands import (
     GLIDING,
@@ -238,7 +237,7 @@ class Session:
         self.keeper.open(loaded.scene)
         self.submit(SceneOpened(loaded.facts))
         self.submit(SetStatus(RenderStatus(backend=loaded.backend)))
-        gc.collect()  # the old scene may hang in reference cycles
+        memory.release()  # the old scene may hang in reference cycles
         self._input_time = since_start()
         seconds = round(self._input_time - self._opening_since, 3)
         facts = loaded.facts
