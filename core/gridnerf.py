@@ -6,8 +6,9 @@ every kernel. Rendering at speed goes through `tables`, which the kernels read.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,9 @@ from ..cuda.tables import (
 from .blocks import BlockLayout
 from .occupancy import OccupancyGrid
 from .settings import ModelSettings, Precision
+
+if TYPE_CHECKING:
+    from .streaming.contracts import BlockSource
 
 # Plane axes (u, v) and line axis w of each direction, as indices into x, y, z.
 DIRECTION_AXES = ((0, 1, 2), (0, 2, 1), (1, 2, 0))
@@ -59,7 +63,7 @@ class GridNeRF:
     appearance_channels: tuple[int, ...]  # one per direction
     n_levels: int
     layout: BlockLayout
-    blocks: tuple[FieldBlock | None, ...]
+    blocks: Sequence[FieldBlock | None]
     decoder: DecoderWeights
     activation: str  # "softplus" or "relu"
     density_shift: float
@@ -75,6 +79,7 @@ class GridNeRF:
     zero_sigma_outside: bool = (
         False  # a point in no block has sigma 0 (sub files) instead of feature 0 (stacked)
     )
+    source: BlockSource | None = None  # where single blocks are fetched from; `blocks` then reads them lazily
     release: Callable[[], None] = field(
         default=lambda: None, repr=False, compare=False
     )  # drops resident file pages

@@ -44,6 +44,9 @@ class RenderSettings:
     normals: bool = False  # also compute normals from the density gradient
     backend: Backend = Backend.AUTO
     threads: int = 0  # 0: all cores this process may use
+    complete: bool = (
+        True  # of a streamed field: wait for every block that the picture reads; else coarse ones
+    )
 
 
 @dataclass(frozen=True)

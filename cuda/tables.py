@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # the window says qualities and modes long before torch is th
     from torch import Tensor
 
     from .edit_tables import EditTables
+    from .stream_tables import StreamTables
 
 CHANNEL_MULTIPLE = 8  # channels are padded with zeros up to a multiple of this
 TILE = 8  # pixels along the side of a render tile
@@ -52,6 +53,7 @@ class BlockTables:
     density_lines: tuple[Tensor, ...]
     appearance_planes: tuple[Tensor, ...]
     appearance_lines: tuple[Tensor, ...]
+    held: object = field(default=None, repr=False, compare=False)  # keeps the memory that they lie in
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ class FieldTables:
     density_basis: Tensor | None  # [n_levels * sum(density_channels)] for nonlinear density
     decoder: DecoderWeights
     nerf: NerfWeights | None = None
-    occupancy: OccupancyNodes | None = None
+    occupancy: OccupancyNodes | None = None  # of a streamed field None, as its mask comes in parts
+    stream: StreamTables | None = None  # of a field of which only some blocks are in memory
     cache: dict[str, object] = field(default_factory=dict, repr=False, compare=False)  # what back ends derive
 
     @property
@@ -182,6 +185,8 @@ class RenderOptions:
     normals: bool = False  # also compute normals from the density gradient
     threads: int = 0  # 0: all cores this process may use
     edits: EditTables | None = None  # None: the field as it is
+    fade: Tensor | None = None  # float32 [n_blocks], share of a resident block against its coarse stand-in
+    chunk_tiles: int = 64  # tiles that the torch path renders at once
 
     @property
     def n_threads(self) -> int:
@@ -228,6 +233,12 @@ class RenderControl:
         self.cancel_flag = np.zeros(1, dtype=np.int32)
         self.done_count = np.zeros(1, dtype=np.int32)
         self.tile_done = np.zeros(self.columns * self.rows, dtype=np.uint8)
+        # Of a streamed field: which tiles read a coarse stand-in, and how much each block would have counted.
+        # A tile lacks something if any sample that was weighed, before the ray ended, lies in a block that is
+        # not resident; a block's need is the sum of weight / pixels of its samples. None: not asked for.
+        self.tile_lacking = np.zeros(self.columns * self.rows, dtype=np.uint8)
+        self.needs: np.ndarray | None = None  # float32 [n_blocks]
+        self.lacking: np.ndarray | None = None  # uint8 [n_blocks], blocks that any tile lacked
 
     def cancel(self) -> None:
         """Asks the renderer to stop after the tiles under way."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from ...cuda.edit_tables import EditTables
 from ...cuda.tables import FieldTables
 from ..gridnerf import GridNeRF
+from ..streaming.contracts import Variant
 from .layers import Stack
 
 
@@ -21,3 +22,4 @@ class CompiledEdits:
     edits: EditTables | None  # None: nothing claims a sample
     sources: tuple[GridNeRF, ...] = ()  # the models of edits.sources, for the reference
     unit_ratios: tuple[tuple[Path, float], ...] = ()  # scenes of copies, and the length of their units here
+    variants: tuple[Variant, ...] = ()  # blocks of a streamed field that layers replace
