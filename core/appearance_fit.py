@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..cuda import ops
 from ..cuda.tables import NerfMode, RenderOptions
 from .appearance import Appearance
 from .camera import Camera
@@ -139,7 +138,7 @@ def _trace(renderer: Renderer, options: RenderOptions, rays_o: Tensor, rays_d: T
     kept = ((points >= model.aabb[0]) & (points <= model.aabb[1])).all(dim=-1)
     if model.occupancy is not None and kept.any():
         kept[kept.clone()] = model.occupancy.sample(points[kept]) > options.mask_threshold
-    sigma, found = torch.zeros_like(t), ops.probe(renderer.tables, points[kept].contiguous())
+    sigma, found = torch.zeros_like(t), renderer.probe(points[kept].contiguous())
     sigma[kept] = found.sigma
     weights = render_weights(sigma, spacings(t, 0.0) * options.distance_scale)
     is_shaded = weights[kept] > options.weight_threshold

@@ -103,7 +103,10 @@ class GridNeRF:
 
     @property
     def n_parameter_bytes(self) -> int:
-        """Bytes of all planes and lines in full precision."""
+        """Bytes of all planes and lines in full precision; a source is asked for them, if there is one."""
+        if self.source is not None:
+            numbers = (number for number in range(self.layout.n_blocks) if self.source.exists(number))
+            return sum(self.source.n_bytes(number, Precision.FULL) for number in numbers)
         return sum(
             part.numel() * 4
             for block in self.blocks
@@ -139,13 +142,12 @@ class GridNeRF:
     def sigma(self, points: Tensor) -> Tensor:
         """Returns density, 1 / scene unit; 0 in a block that is absent. [n]"""
         sigma = self._activate(self.density_feature(points))
-        if self.zero_sigma_outside or None in self.blocks:
-            block, _ = self.layout.locate(self._normalize(points))
-            outside = (block < 0) | (block >= self.layout.n_blocks)
-            absent = torch.tensor([held is None for held in self.blocks], device=points.device)
-            void = torch.where(outside, self.zero_sigma_outside, absent[block.clamp(0, len(absent) - 1)])
-            sigma = torch.where(void, torch.zeros_like(sigma), sigma)
-        return sigma
+        block, _ = self.layout.locate(self._normalize(points))
+        void = ((block < 0) | (block >= self.layout.n_blocks)) & self.zero_sigma_outside
+        for number in self._numbers(block):
+            if self.blocks[number] is None:
+                void |= block == number
+        return torch.where(void, torch.zeros_like(sigma), sigma)
 
     def appearance_feature(self, points: Tensor) -> Tensor:
         """Returns the decoder's input feature. [n, feature_dim]"""
@@ -195,6 +197,17 @@ class GridNeRF:
             precision = Precision.HALF if self.n_parameter_bytes > FULL_PRECISION_LIMIT else Precision.FULL
         dtype = torch.float16 if precision is Precision.HALF else torch.float32
         grid = self.occupancy
+        return replace(
+            self.bare_tables(),
+            blocks=tuple(
+                None if block is None else self._pack(block, dtype, torch.device(device))
+                for block in self.blocks
+            ),
+            occupancy=None if grid is None else OccupancyNodes(grid.nodes, grid.aabb),
+        )
+
+    def bare_tables(self) -> FieldTables:
+        """Returns the tables without any block and without the alpha mask."""
         return FieldTables(
             aabb=self.aabb,
             division=self.layout.division,
@@ -202,17 +215,13 @@ class GridNeRF:
             n_levels=self.n_levels,
             density_channels=self.density_channels,
             appearance_channels=self.appearance_channels,
-            blocks=tuple(
-                None if block is None else self._pack(block, dtype, torch.device(device))
-                for block in self.blocks
-            ),
+            blocks=(None,) * self.layout.n_blocks,
             zero_sigma_outside=self.zero_sigma_outside,
             activation=self.activation,
             density_shift=self.density_shift,
             density_basis=None if self.density_basis is None else self.density_basis.reshape(-1),
             decoder=self.decoder,
             nerf=self.nerf,
-            occupancy=None if grid is None else OccupancyNodes(grid.nodes, grid.aabb),
         )
 
     def repacked(self, tables: FieldTables, number: int) -> FieldTables:
@@ -240,18 +249,8 @@ class GridNeRF:
         )
 
     def _channel_last(self, parts: Parts, dtype: torch.dtype, device: torch.device) -> Tensor:
-        channels = sum(len(part) for part in parts)
-        padded = -(-channels // CHANNEL_MULTIPLE) * CHANNEL_MULTIPLE
-        table = torch.zeros(*parts[0].shape[1:], padded, dtype=dtype, device=device)
-        first = 0
-        starts = ((part, start) for part in parts for start in range(0, len(part), CHANNEL_MULTIPLE))
-        for group in (part[start : start + CHANNEL_MULTIPLE] for part, start in starts):
-            n_rows = max(1, PACK_BYTES // group[:, 0].nbytes)
-            for start in range(0, len(table), n_rows):  # then the pages of these rows are dropped
-                rows = slice(start, start + n_rows)
-                table[rows, ..., first : first + len(group)] = group[:, rows].movedim(0, -1)
-                self.release()
-            first += len(group)
+        table = torch.zeros(*parts[0].shape[1:], padded_channels(parts), dtype=dtype, device=device)
+        fill_channel_last(table, parts, self.release)
         return table
 
     # Arithmetic
@@ -278,18 +277,21 @@ class GridNeRF:
     def _products(self, points: Tensor, planes: str, lines: str, channels: tuple[int, ...]) -> Tensor:
         index, local = self.layout.locate(self._normalize(points))
         out = points.new_zeros(len(points), self.n_levels * sum(channels))
-        for number, block in enumerate(self.blocks):
+        for number in self._numbers(index):
+            block = self.blocks[number]
             if block is None:
                 continue
             if self.layout.n_blocks == 1:
-                out = self._block_products(local, getattr(block, planes), getattr(block, lines))
-                break
+                return self._block_products(local, getattr(block, planes), getattr(block, lines))
             inside = (index == number).nonzero().squeeze(-1)
-            if len(inside):
-                out[inside] = self._block_products(
-                    local[inside], getattr(block, planes), getattr(block, lines)
-                )
+            out[inside] = self._block_products(local[inside], getattr(block, planes), getattr(block, lines))
         return out
+
+    def _numbers(self, block: Tensor) -> list[int]:
+        """Returns the numbers of blocks that occur: no other block of a lazy field is opened."""
+        inside = (block >= 0) & (block < self.layout.n_blocks)
+        numbers: list[int] = torch.unique(block[inside]).tolist()
+        return numbers
 
     def _block_products(self, local: Tensor, planes: tuple[Parts, ...], lines: tuple[Parts, ...]) -> Tensor:
         products = []
@@ -301,6 +303,30 @@ class GridNeRF:
             on_line = F.grid_sample(_join(line, local)[None, :, :, None], at_line, align_corners=True)
             products.append((on_plane * on_line)[0, :, :, 0])
         return torch.cat(products).T
+
+
+def padded_channels(parts: Parts) -> int:
+    """Returns the channels of a channel-last table of these parts."""
+    return -(-sum(len(part) for part in parts) // CHANNEL_MULTIPLE) * CHANNEL_MULTIPLE
+
+
+def fill_channel_last(table: Tensor, parts: Parts, after_piece: Callable[[], None]) -> None:
+    """Copies parts [channels, ...] into a table [..., channels], whose further channels stay as they are.
+
+    Args:
+        table: To be filled, of any floating-point type.
+        parts: What to copy; may be mapped files.
+        after_piece: Called after every few MiB, e.g. to drop pages of files.
+    """
+    first = 0
+    starts = ((part, start) for part in parts for start in range(0, len(part), CHANNEL_MULTIPLE))
+    for group in (part[start : start + CHANNEL_MULTIPLE] for part, start in starts):
+        n_rows = max(1, PACK_BYTES // group[:, 0].nbytes)
+        for start in range(0, len(table), n_rows):
+            rows = slice(start, start + n_rows)
+            table[rows, ..., first : first + len(group)] = group[:, rows].movedim(0, -1)
+            after_piece()
+        first += len(group)
 
 
 def positional_encoding(values: Tensor, n_frequencies: int) -> Tensor:

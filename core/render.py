@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..cuda import ops
-from ..cuda.tables import FieldTables, FrameBuffers, NerfMode, Quality, RenderControl, RenderOptions
+from ..cuda.edit_tables import ColumnGrid, Columns
+from ..cuda.tables import (
+    FieldTables,
+    FrameBuffers,
+    NerfMode,
+    Quality,
+    RenderControl,
+    RenderOptions,
+    View,
+)
 from .appearance import Appearance
 from .camera import Camera
 from .edits.compiled import CompiledEdits
@@ -20,6 +32,13 @@ from .gridnerf import GridNeRF
 from .rays import view_of
 from .reference import render_reference
 from .settings import Precision, Sampling
+from .streaming.choice import stream_of
+from .streaming.complete import CompletePicture, Completion, complete_columns, complete_probe, render_tiles
+from .streaming.contracts import MemoryBudget, Variant
+from .streaming.memory import USEFUL
+
+if TYPE_CHECKING:
+    from .streaming.stream import FieldStream
 
 T = TypeVar("T")
 
@@ -44,9 +63,8 @@ class RenderSettings:
     normals: bool = False  # also compute normals from the density gradient
     backend: Backend = Backend.AUTO
     threads: int = 0  # 0: all cores this process may use
-    complete: bool = (
-        True  # of a streamed field: wait for every block that the picture reads; else coarse ones
-    )
+    complete: bool = True  # of a streamed field: wait for every block that is read; else read coarse ones
+    fades: bool = False  # of a streamed field that is not complete: blend in what has just come
 
 
 @dataclass(frozen=True)
@@ -58,6 +76,7 @@ class Frame:
     quality: Quality
     is_complete: bool  # False: cancelled, only the finished tiles are valid
     appearance: Appearance = field(default_factory=Appearance)
+    lacking_share: float = 0.0  # share of the tiles asked for that read a coarse stand-in for a block
 
     @property
     def rgb(self) -> NDArray[np.float32]:
@@ -86,20 +105,43 @@ class Frame:
 
 
 class Renderer:
-    """Renders one model; the packed tables are made once. Call `render` from one thread at a time."""
+    """Renders one model. Call `render` from one thread at a time.
+
+    Its packed tables are made once, unless the model is a store or larger than the memory it may use: then
+    its blocks are fetched as they are needed, and `stream` sees to that.
+    """
 
     def __init__(
-        self, model: GridNeRF, precision: Precision = Precision.AUTO, device: torch.device | str | None = None
+        self,
+        model: GridNeRF,
+        precision: Precision = Precision.AUTO,
+        device: torch.device | str | None = None,
+        memory: MemoryBudget | None = None,
     ) -> None:
+        """`memory` says what blocks may use; None: as much as the machine has to spare."""
         self.model = model
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.tables: FieldTables = model.tables(precision, self.device)
+        self.stream: FieldStream | None = stream_of(model, precision, memory or MemoryBudget(), self.device)
+        self._whole = None if self.stream else model.tables(precision, self.device)
+
+    def close(self) -> None:
+        """Ends the fetching of blocks; nothing can be rendered afterwards."""
+        if self.stream:
+            self.stream.close()
+
+    @property
+    def tables(self) -> FieldTables:
+        """The field; of one that is streamed, what of it is in memory now. Then only for a moment's use."""
+        if self.stream:
+            return self.stream.residency.tables()
+        assert self._whole is not None
+        return self._whole
 
     @property
     def precision(self) -> Precision:
         """Number format of the packed planes."""
-        held = next(block for block in self.tables.blocks if block is not None)
-        return Precision.HALF if held.density_planes[0].dtype == torch.float16 else Precision.FULL
+        dtype = self.tables.sample_block.density_planes[0].dtype
+        return Precision.HALF if dtype == torch.float16 else Precision.FULL
 
     @property
     def backend_status(self) -> ops.BackendStatus:
@@ -116,21 +158,93 @@ class Renderer:
         """Renders a picture, tile by tile into `buffers`, until `control` cancels it.
 
         Raises:
-            InputError: The appearance asks for a row that is not in the model's table.
+            InputError: The appearance asks for a row that is not in the model's table; memory is too short;
+                or a complete picture needs a block that cannot be read.
         """
         settings = settings or RenderSettings()
         edits = settings.edits
-        model, tables = (edits.model, edits.tables) if edits else (self.model, self.tables)
+        model = edits.model if edits else self.model
         options = options_for(model, settings)
+        if self.stream is not None:
+            options = replace(options, chunk_tiles=self.stream.residency.plan.chunk_tiles)
         view = view_of(camera)
+        control = control or RenderControl(camera.width, camera.height)
         if buffers is None:
             buffers = FrameBuffers.empty(camera.width, camera.height, settings.normals)
         if settings.backend is Backend.REFERENCE:
             sources = edits.sources if edits else ()
             complete = render_reference(model, view, options, buffers, control, self.device, sources)
+        elif self.stream is None:
+            tables = edits.tables if edits else self.tables
+            complete = render_tiles(tables, view, options, buffers, control, settings.backend.value)
+        elif settings.complete:
+            complete = self._render_complete(self.stream, camera, options, buffers, control, settings)
         else:
-            complete = ops.render(tables, view, options, buffers, control, settings.backend.value)
-        return Frame(camera, buffers, settings.quality, complete, settings.appearance)
+            complete = self._render_once(self.stream, view, options, buffers, control, settings)
+        lacking = control.tile_lacking[control.order]
+        share = float(lacking.mean()) if len(lacking) else 0.0
+        return Frame(camera, buffers, settings.quality, complete, settings.appearance, share)
+
+    def columns(self, options: RenderOptions, grid: ColumnGrid, variants: Sequence[Variant] = ()) -> Columns:
+        """Looks at the field from straight above as `ops.columns` does, whatever of it is in memory.
+
+        Raises:
+            InputError: Of a streamed field, a block cannot be read or does not fit into memory.
+        """
+        if self.stream is None:
+            return ops.columns(self.tables, options, grid)
+        return complete_columns(Completion(self.stream.residency, variants), options, grid)
+
+    def probe(self, points: Tensor, variants: Sequence[Variant] = ()) -> ops.Probe:
+        """Returns what the field holds at points in scene units [n, 3], whatever of it is in memory.
+
+        Raises:
+            InputError: Of a streamed field, a block cannot be read or does not fit into memory.
+        """
+        if self.stream is None:
+            return ops.probe(self.tables, points)
+        return complete_probe(Completion(self.stream.residency, variants), points)
+
+    def _render_complete(
+        self,
+        stream: FieldStream,
+        camera: Camera,
+        options: RenderOptions,
+        buffers: FrameBuffers,
+        control: RenderControl,
+        settings: RenderSettings,
+    ) -> bool:
+        _check_detail(stream)
+        variants = settings.edits.variants if settings.edits else ()
+        stream.look(camera, time.monotonic(), variants)  # what is likely to be needed comes early
+        completion = Completion(stream.residency, variants, lambda: control.is_cancelled)
+        backend = settings.backend.value
+        return CompletePicture(completion, view_of(camera), options, buffers, control, backend).render()
+
+    @staticmethod
+    def _render_once(
+        stream: FieldStream,
+        view: View,
+        options: RenderOptions,
+        buffers: FrameBuffers,
+        control: RenderControl,
+        settings: RenderSettings,
+    ) -> bool:
+        variants = settings.edits.variants if settings.edits else ()
+        tables = stream.residency.tables(variants)
+        if settings.fades:
+            options = replace(options, fade=stream.residency.fade(time.monotonic()))
+        return render_tiles(tables, view, options, buffers, control, settings.backend.value)
+
+
+def _check_detail(stream: FieldStream) -> None:
+    """Raises InputError where memory is so short that blocks are not what the field holds."""
+    plan = stream.residency.plan
+    if plan.drop_levels or "half precision" in plan.said:
+        raise InputError(
+            f"memory.device must have room for {USEFUL} blocks in full detail to make a complete picture, "
+            f"got {stream.status().device_budget / 1e6:.1f} MB; raise it, or set model.precision to half"
+        )
 
 
 def options_for(model: GridNeRF, settings: RenderSettings) -> RenderOptions:

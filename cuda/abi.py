@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ctypes import Structure, c_float, c_int32, c_void_p
 
-ABI = 5
+ABI = 6
 PAD = 32  # LV_PAD: numbers that may be read behind the last hull fraction
 
 
@@ -33,6 +33,27 @@ class Mask(Structure):
         ("bricks", c_int32 * 3),
         ("low", c_float * 3),
         ("scale", c_float * 3),
+        ("shift", c_int32),
+    )
+
+
+class MaskPart(Structure):
+    """LvMaskPart: a piece of the mask."""
+
+    _fields_ = (("mask", Mask), ("first", c_int32 * 2))
+
+
+class Stream(Structure):
+    """LvStream: which blocks are in memory, and what stands in for the others."""
+
+    _fields_ = (
+        ("lacks", c_void_p),
+        ("folded", c_void_p),
+        ("coarse_density", c_void_p),
+        ("coarse_appearance", c_void_p),
+        ("coarse_folded", c_void_p),
+        ("parts", c_void_p),
+        ("fade", c_void_p),
     )
 
 
@@ -94,6 +115,7 @@ class Field(Structure):
         ("bias_3", c_void_p),
         ("mask", Mask),
         ("nerf", c_void_p),
+        ("stream", c_void_p),
     )
 
 
@@ -207,6 +229,7 @@ class Options(Structure):
         ("nerf_n", c_int32),
         ("nerf_fractions", c_void_p),
         ("edits", c_void_p),
+        ("fade", c_void_p),
     )
 
 
@@ -231,6 +254,9 @@ class Control(Structure):
         ("cancel", c_void_p),
         ("done_count", c_void_p),
         ("tile_done", c_void_p),
+        ("tile_lacking", c_void_p),
+        ("needs", c_void_p),
+        ("lacking", c_void_p),
     )
 
 
@@ -248,6 +274,7 @@ class ColumnsStruct(Structure):
         ("height", c_void_p),
         ("opacity", c_void_p),
         ("features", c_void_p),
+        ("lacking", c_void_p),
     )
 
 
@@ -265,4 +292,6 @@ STRUCTS = (
     ReachStruct,
     Edits,
     ColumnsStruct,
+    MaskPart,
+    Stream,
 )

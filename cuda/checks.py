@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,9 +75,23 @@ def check_latent(name: str, decoder: DecoderWeights, latent: Tensor | None) -> N
         require_tensor(name, latent, torch.float32, (decoder.latent_dim,))
 
 
+def check_feedback(name: str, array: np.ndarray | None, dtype: type[np.generic], n_blocks: int) -> None:
+    """Checks an array that the kernels write one number per block to."""
+    if array is None:
+        return
+    if array.dtype != dtype or array.shape != (n_blocks,) or not array.flags.c_contiguous:
+        raise ValueError(
+            f"{name} must be contiguous {np.dtype(dtype)} [{n_blocks}], got {array.dtype} {list(array.shape)}"
+        )
+
+
 def check_edits(tables: FieldTables, edits: EditTables) -> None:
-    """Checks edits of a field but for the tables of their sources; the verdict is kept in their cache."""
-    if edits.cache.get("checked") is tables:
+    """Checks edits of a field but for the tables of their sources; the verdict is kept in their cache.
+
+    It holds for all snapshots of a streamed field.
+    """
+    known = edits.cache.get("checked")
+    if isinstance(known, tuple) and known[0] is tables.decoder and known[1] == tables.device:
         return
     for number, source in enumerate(edits.sources):
         if source.tables.device != tables.device:
@@ -86,7 +101,7 @@ def check_edits(tables: FieldTables, edits: EditTables) -> None:
         _check_op(f"operation {number}", op, tables.decoder, len(edits.sources))
     _check_index(edits.index, len(edits.ops))
     _check_reach(edits.reach)
-    edits.cache["checked"] = tables
+    edits.cache["checked"] = (tables.decoder, tables.device)
 
 
 def _check_op(name: str, op: EditOp, decoder: DecoderWeights, n_sources: int) -> None:

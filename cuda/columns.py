@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .edit_tables import ColumnGrid, Columns
 from .lookup import Lookup
+from .streamed_lookup import StreamedLookup, lookup_of
 from .tables import FieldTables, RenderOptions
 
 CHUNK_SAMPLES = 2**19  # samples held at once; a chunk is at least one column
 
 
-def survey(tables: FieldTables, options: RenderOptions, grid: ColumnGrid) -> Columns:
-    """Marches down every column of the grid, a few of them at a time."""
-    lookup = Lookup.of(tables)
+def survey(
+    tables: FieldTables, options: RenderOptions, grid: ColumnGrid, lacking: np.ndarray | None = None
+) -> Columns:
+    """Marches down every column of the grid, a few of them at a time.
+
+    Of a streamed field, `lacking` (uint8 [n_blocks]) gets 1 for every block that was read without being
+    resident.
+    """
+    lookup = lookup_of(tables)
     i = torch.arange(n_samples(grid), dtype=torch.float32, device=lookup.device)
     z = grid.z_high - (i + 0.5) * grid.step
     cell = torch.arange(grid.n_x * grid.n_y, device=lookup.device)
     parts = []
     with torch.no_grad():
         for chunk in torch.split(cell, max(1, CHUNK_SAMPLES // len(z))):
-            parts.append([part.cpu() for part in _march(lookup, options, grid, chunk, z)])
+            parts.append([part.cpu() for part in _march(lookup, options, grid, chunk, z, lacking)])
     height, opacity, features = (torch.cat(part) for part in zip(*parts, strict=True))
     size = (grid.n_y, grid.n_x)
     return Columns(height.view(size), opacity.view(size), features.view(*size, -1))
@@ -35,7 +43,12 @@ def n_samples(grid: ColumnGrid) -> int:
 
 
 def _march(
-    lookup: Lookup, options: RenderOptions, grid: ColumnGrid, cell: Tensor, z: Tensor
+    lookup: Lookup,
+    options: RenderOptions,
+    grid: ColumnGrid,
+    cell: Tensor,
+    z: Tensor,
+    lacking: np.ndarray | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns height, opacity [n_cells] and features [n_cells, feature_dim] of cells, numbered row by row."""
     x = grid.low[0] + ((cell % grid.n_x).float() + 0.5) * grid.side
@@ -45,6 +58,8 @@ def _march(
     points = points.view(-1, 3)
     kept = lookup.is_inside(points).nonzero().squeeze(-1)
     kept = kept[lookup.is_occupied(points[kept], options.mask_threshold)]
+    if isinstance(lookup, StreamedLookup):
+        lookup.mark_lacking(points[kept], lacking)
     sigma = torch.zeros(len(points), device=z.device)
     sigma[kept] = lookup.sigma(points[kept])
     passes = torch.exp(-sigma.view(len(cell), -1) * (grid.step * options.distance_scale))

@@ -14,7 +14,8 @@ from .edit_tables import EditKind, EditOp, EditTables, Reach, Source
 from .tables import FieldTables
 
 if TYPE_CHECKING:
-    from .native import Library, PreparedField
+    from .field_native import PreparedField
+    from .native import Library
 
 CACHE_KEY = "native"
 KINDS = {EditKind.CLEAR: 0, EditKind.PATCH: 1, EditKind.INSTANCE: 2, EditKind.STYLE: 3}
@@ -47,13 +48,13 @@ class PreparedEdits:
             starts=self._hold(index.starts, torch.int32),
             items=self._hold(index.items, torch.int32),
         )
-        if field.field.mask.nodes:
+        if field.field.mask.any:
             self._fill_room(field.field.mask, edits.reach)
 
     @classmethod
     def of(cls, library: Library, tables: FieldTables, edits: EditTables) -> PreparedEdits:
         """Returns the library's view of a field's edits, made on first use and kept in their cache."""
-        field, found = library.prepare(tables), edits.cache.get(CACHE_KEY)
+        field, found = library.prepare(tables).lasting, edits.cache.get(CACHE_KEY)
         if not isinstance(found, PreparedEdits) or found.field is not field:
             found = cls(library, field, edits)
             edits.cache[CACHE_KEY] = found
@@ -94,12 +95,14 @@ class PreparedEdits:
             packed=prepared.handle,
             latent=self._hold(source.latent),
             mask_threshold=source.mask_threshold,
-            use_mask=source.tables.occupancy is not None and source.mask_threshold >= 0,
+            use_mask=source.tables.has_mask and source.mask_threshold >= 0,
         )
 
     def _fill_room(self, mask: abi.Mask, reach: Reach) -> None:
         """Makes the mask that decides about jumps: the field's cells, as far as need be, with the reach's."""
         room, cells = self.struct.room, reach.cells.to(torch.uint8).contiguous()
+        room.shift = mask.shift
+        brick = 4 << mask.shift  # cells along the side of a brick
         n_cells = cells.shape[::-1]
         shift = []
         for axis in range(3):
@@ -107,11 +110,11 @@ class PreparedEdits:
             side = 2 / (scale * max(n - 1, 1))  # of a cell
             low = (reach.low[axis] - mask.low[axis]) / side
             high = low + reach.side[axis] * n_cells[axis] / side
-            before = max(math.ceil(-low / 4), 0)  # whole bricks
+            before = max(math.ceil(-low / brick), 0)  # whole bricks
             after = max(math.ceil(high) + 1 - n, 0)
-            room.n[axis] = n + 4 * before + after
-            room.bricks[axis] = room.n[axis] // 4 + 1
-            room.low[axis] = mask.low[axis] - 4 * before * side
+            room.n[axis] = n + brick * before + after
+            room.bricks[axis] = room.n[axis] // brick + 1
+            room.low[axis] = mask.low[axis] - brick * before * side
             room.scale[axis] = 2 / (side * (room.n[axis] - 1))
             shift.append(before)
         struct = abi.ReachStruct(cells.data_ptr(), n_cells, reach.low, reach.side)

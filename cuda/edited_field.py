@@ -14,6 +14,7 @@ from .edit_tables import EditKind, EditTables
 from .field import Field
 from .lookup import Lookup
 from .nerf import nerf_outputs
+from .streamed_lookup import NO_BLOCK, StreamedLookup, lookup_of
 from .tables import NerfMode, RenderOptions
 
 NOWHERE = -1  # source of what CLEAR and PATCH own
@@ -40,7 +41,7 @@ class EditedField(Field):
         self.reads = [_Read(lookup, options.mask_threshold, _latents(styles, options.latent, lookup.device))]
         for source in edits.sources:
             latents = _latents([None] * n, source.latent, lookup.device)
-            self.reads.append(_Read(Lookup.of(source.tables), source.mask_threshold, latents))
+            self.reads.append(_Read(lookup_of(source.tables), source.mask_threshold, latents))
         # Of every operation, the last entry of the field itself: NOBODY is -1.
         sources, scales, turns = [0] * (n + 1), [1.0] * (n + 1), [(1.0, 0.0)] * (n + 1)
         for number, op in enumerate(edits.ops):
@@ -54,9 +55,16 @@ class EditedField(Field):
         self._turn = torch.tensor(turns, device=lookup.device)
 
     def density(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        sigma = self._sigma(points, self.claims.find(points))
-        kept = (sigma > 0).nonzero().squeeze(-1)
+        sigma, counts = self._sigma(points, self.claims.find(points))
+        # What a stand-in knows nothing of may still be something.
+        counts = counts if isinstance(self.lookup, StreamedLookup) else sigma > 0
+        kept = counts.nonzero().squeeze(-1)
         return kept, sigma[kept]
+
+    def blocks(self, points: Tensor) -> Tensor:
+        claim = self.claims.find(points)
+        own = self._source[claim.owner] == 0
+        return super().blocks(claim.at).masked_fill(~own, NO_BLOCK)
 
     def colors(self, directions: Tensor, points: Tensor, weight: Tensor, ray: Tensor) -> Tensor:
         colors = torch.zeros_like(directions)
@@ -112,10 +120,13 @@ class EditedField(Field):
             rgb[index] = self.colors(directions[index], points[index], whole, each)
         return density, rgb
 
-    def _sigma(self, points: Tensor, claim: Claim) -> Tensor:
+    def _sigma(self, points: Tensor, claim: Claim) -> tuple[Tensor, Tensor]:
+        """Returns the density of points, and which of them count: not what is masked or cleared. [n] each"""
         sigma = torch.zeros(len(points), device=points.device)
+        counts = torch.zeros(len(points), dtype=torch.bool, device=points.device)
         for number, index in self._patches(claim.owner):
             sigma[index] = self.claims.patch_sigma(number, points[index])
+            counts[index] = True
         for number, index in self._shares(claim.owner):
             read = self.reads[number]
             at = claim.at[index]
@@ -123,7 +134,8 @@ class EditedField(Field):
             kept = kept[read.lookup.is_occupied(at[kept], read.mask_threshold)]
             index = index[kept]
             sigma[index] = read.lookup.sigma(at[kept]) * self._scale[claim.owner[index]]
-        return sigma
+            counts[index] = True
+        return sigma, counts
 
     def _features(self, number: int, points: Tensor, claim: Claim) -> Tensor:
         """Returns what decoder `number` is fed at samples that are its own. [n, feature_dim]"""

@@ -8,6 +8,7 @@ from torch import Tensor
 from .decoder import Decoder, decode_runs
 from .lookup import Lookup
 from .nerf import nerf_outputs
+from .streamed_lookup import StreamedLookup
 from .tables import RenderOptions
 
 
@@ -20,10 +21,15 @@ class Field:
     def density(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the numbers of the points that count and their density in 1 / scene unit. [n_kept] each"""
         kept = torch.arange(len(points), device=points.device)
-        if self.lookup.tables.occupancy is not None and self.options.mask_threshold >= 0:
+        if self.lookup.tables.has_mask and self.options.mask_threshold >= 0:
             kept = self.lookup.is_occupied(points, self.options.mask_threshold).nonzero().squeeze(-1)
             points = points[kept]
         return kept, self.lookup.sigma(points)
+
+    def blocks(self, points: Tensor) -> Tensor:
+        """Returns the number of the streamed field's block that each point is read from; NO_BLOCK: none."""
+        assert isinstance(self.lookup, StreamedLookup), "blocks of other fields are all there"
+        return self.lookup.home(points)
 
     def colors(self, directions: Tensor, points: Tensor, weight: Tensor, ray: Tensor) -> Tensor:
         """Returns the weighted colours of rays before the background. [n_rays, 3]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .stream_tables import CoarseTables
 from .tables import BlockTables, FieldTables, OccupancyNodes
 
 # Plane axes (u, v) and line axis w of each direction, as indices into x, y, z.
@@ -38,17 +40,7 @@ class Lookup:
         basis = tables.density_basis
         self.density_basis = None if basis is None else basis.to(self.device)
         self.basis = tables.decoder.basis.to(self.device)
-        self.has_gaps = any(block is None for block in tables.blocks)
         self._cells: Tensor | None = None
-
-    @classmethod
-    def of(cls, tables: FieldTables) -> Lookup:
-        """Returns the lookup of the tables, made on first use and kept in their cache."""
-        found = tables.cache.get("lookup")
-        if not isinstance(found, Lookup):
-            found = cls(tables)
-            tables.cache["lookup"] = found
-        return found
 
     def density_products(self, points: Tensor) -> Tensor:
         """Returns plane times line of every density level. [n, n_levels * sum(density_channels)]"""
@@ -77,7 +69,7 @@ class Lookup:
         shift = self.tables.density_shift
         is_softplus = self.tables.activation == "softplus"
         sigma: Tensor = F.softplus(feature + shift) if is_softplus else torch.relu(feature)
-        if self.has_gaps or self.tables.zero_sigma_outside:
+        if self._exists is not None or self.tables.zero_sigma_outside:
             sigma = sigma.masked_fill(self._is_void(points), 0.0)
         return sigma
 
@@ -91,12 +83,7 @@ class Lookup:
         mask = self.tables.occupancy
         if mask is None or threshold < 0:
             return torch.ones(len(points), dtype=torch.bool, device=self.device)
-        low, high = mask.aabb.to(self.device)
-        normalized = (points - low) * (1.0 / (high - low) * 2) - 1
-        size = torch.tensor(mask.nodes.shape[::-1], device=self.device)
-        at = ((normalized + 1) / 2) * (size - 1)
-        in_mask = ((at >= -1) & (at < size)).all(dim=-1)
-        cell = (at.clamp(min=-1.0).floor().to(torch.int64) + 1).minimum(size)
+        normalized, _, cell, in_mask = mask_cells(points, mask.aabb, mask.nodes.shape[::-1])
         state = self._cell_states(mask)[cell[:, 2], cell[:, 1], cell[:, 0]]
         occupied: Tensor = in_mask & (state != EMPTY)
         unsure = occupied if threshold >= FULL_PASSES_BELOW else occupied & (state == MIXED)
@@ -111,11 +98,18 @@ class Lookup:
         """Returns each point's block number, out of range if it has none [n], and its place inside [n, 3]."""
         return locate(points, self.low, self.high, self.tables.division)
 
+    @cached_property
+    def _exists(self) -> Tensor | None:
+        """Which blocks there are, None if all. [n_blocks] bool"""
+        exists = [block is not None for block in self.tables.blocks]
+        return None if all(exists) else torch.tensor(exists, device=self.device)
+
     def _is_void(self, points: Tensor) -> Tensor:
         block, _ = self.locate(points)
         outside = (block < 0) | (block >= len(self.tables.blocks))
-        absent = torch.tensor([held is None for held in self.tables.blocks], device=self.device)
-        void = absent[block.clamp(0, len(absent) - 1)] & ~outside
+        void = torch.zeros_like(outside)
+        if self._exists is not None:
+            void = ~self._exists[block.clamp(0, len(self._exists) - 1)] & ~outside
         return void | outside if self.tables.zero_sigma_outside else void
 
     def _products(self, points: Tensor, kind: str, channels: tuple[int, ...]) -> Tensor:
@@ -130,8 +124,14 @@ class Lookup:
         return products
 
     def _block_products(
-        self, block: BlockTables | None, local: Tensor, kind: str, channels: tuple[int, ...]
+        self,
+        block: BlockTables | CoarseTables | None,
+        local: Tensor,
+        kind: str,
+        channels: tuple[int, ...],
+        row: Tensor | None = None,
     ) -> Tensor:
+        """Returns plane times line at places inside a block, or inside the given rows of coarse ones."""
         assert block is not None, "a field has at least one block"
         planes = block.density_planes if kind == "density" else block.appearance_planes
         lines = block.density_lines if kind == "density" else block.appearance_lines
@@ -140,9 +140,9 @@ class Lookup:
         for p, (plane, line) in enumerate(zip(planes, lines, strict=True)):
             direction = p // self.tables.n_levels
             u, v, w = DIRECTION_AXES[direction]
-            at_u, at_v = texels(local[:, u], plane.shape[1]), texels(local[:, v], plane.shape[0])
-            on_plane = _bilinear(plane, at_u, at_v)
-            on_line = _linear(line, texels(local[:, w], line.shape[0]))
+            at_u, at_v = texels(local[:, u], plane.shape[-2]), texels(local[:, v], plane.shape[-3])
+            on_plane = _bilinear(plane, at_u, at_v, row)
+            on_line = _linear(line, texels(local[:, w], line.shape[-2]), row)
             width = channels[direction]
             torch.mul(on_plane[:, :width], on_line[:, :width], out=products[:, first : first + width])
             first += width
@@ -188,6 +188,29 @@ def locate(points: Tensor, low: Tensor, high: Tensor, division: tuple[int, int])
     return block.to(torch.int64), torch.stack([x, y, normalized[:, 2]], dim=-1)
 
 
+def mask_cells(
+    points: Tensor, aabb: Tensor, n_vertices: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns where points [n, 3] lie in an alpha mask, in the arithmetic of grid_sample.
+
+    Args:
+        points: Positions in scene units. [n, 3]
+        aabb: Box of the mask. [2, 3]
+        n_vertices: Of the mask, along x, y, z.
+
+    Returns:
+        Places in [-1, 1] and in vertices [n, 3] each, the cell, which ends at the vertex of its number
+        [n, 3], and whether there is such a cell [n].
+    """
+    low, high = aabb.to(points.device)
+    normalized = (points - low) * (1.0 / (high - low) * 2) - 1
+    size = torch.tensor(n_vertices, device=points.device)
+    at = ((normalized + 1) / 2) * (size - 1)
+    in_mask = ((at >= -1) & (at < size)).all(dim=-1)
+    cell = (at.clamp(min=-1.0).floor().to(torch.int64) + 1).minimum(size)
+    return normalized, at, cell, in_mask
+
+
 def _inside(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return (value - low) * 2 / (high - low) - 1
 
@@ -202,19 +225,28 @@ def texels(c: Tensor, n: int) -> Texels:
     return base.to(torch.int32), near, far, int(n > 1)
 
 
-def _bilinear(plane: Tensor, at_u: Texels, at_v: Texels) -> Tensor:
+def _bilinear(plane: Tensor, at_u: Texels, at_v: Texels, row: Tensor | None) -> Tensor:
+    """Reads a plane [n_v, n_u, channels], or the given rows of [n_rows, n_v, n_u, channels]."""
     (u, u_0, u_1, u_step), (v, v_0, v_1, v_step) = at_u, at_v
-    width = plane.shape[1]
-    base = v.to(torch.int64) * width + u if plane.shape[0] * width >= 2**31 else v * width + u
+    height, width, channels = plane.shape[-3:]
+    if plane.numel() // channels >= 2**31:
+        v = v.to(torch.int64)
+    if row is not None:
+        v = v + row.to(v.dtype) * height
+    base = v * width + u
     below = base + v_step * width
     index = torch.stack([base, base + u_step, below, below + u_step], dim=1)
     weight = torch.stack([u_0 * v_0, u_1 * v_0, u_0 * v_1, u_1 * v_1], dim=1)
-    return _weighted_rows(plane.reshape(-1, plane.shape[-1]), index, weight)
+    return _weighted_rows(plane.reshape(-1, channels), index, weight)
 
 
-def _linear(line: Tensor, at: Texels) -> Tensor:
+def _linear(line: Tensor, at: Texels, row: Tensor | None) -> Tensor:
+    """Reads a line [n_w, channels], or the given rows of [n_rows, n_w, channels]."""
     base, near, far, step = at
-    return _weighted_rows(line, torch.stack([base, base + step], dim=1), torch.stack([near, far], dim=1))
+    if row is not None:
+        base = base + row.to(base.dtype) * line.shape[-2]
+    index = torch.stack([base, base + step], dim=1)
+    return _weighted_rows(line.reshape(-1, line.shape[-1]), index, torch.stack([near, far], dim=1))
 
 
 def _weighted_rows(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +17,13 @@ from . import abi
 from .columns import n_samples
 from .edit_native import PreparedEdits
 from .edit_tables import ColumnGrid, Columns
+from .field_native import PreparedField, mask_of
+from .stream_native import Snapshot
 from .tables import (
-    CHANNEL_MULTIPLE,
-    BlockTables,
     DecoderWeights,
     FieldTables,
     FrameBuffers,
     NerfMode,
-    NerfWeights,
     Quality,
     RenderControl,
     RenderOptions,
@@ -54,15 +52,30 @@ class Library:
         """Returns the library's view of the tables, made on first use and kept in their cache."""
         prepared = tables.cache.get(CACHE_KEY)
         if not isinstance(prepared, PreparedField) or prepared.library is not self:
-            prepared = PreparedField(self, tables)
+            prepared = PreparedField(self, tables) if tables.stream is None else Snapshot(self, tables)
             tables.cache[CACHE_KEY] = prepared
         return prepared
 
-    def build_mask(self, mask: abi.Mask, any_cell: Tensor, all_cell: Tensor, distance: Tensor) -> None:
+    def build_mask(self, mask: abi.Mask, any_cell: Tensor, all_cell: Tensor, distance: Tensor | None) -> None:
         """Fills the brick tables of a mask from its vertices."""
         self._lib.lv_build_mask(
-            ctypes.byref(mask), any_cell.data_ptr(), all_cell.data_ptr(), distance.data_ptr()
+            ctypes.byref(mask),
+            any_cell.data_ptr(),
+            all_cell.data_ptr(),
+            None if distance is None else distance.data_ptr(),
         )
+
+    def mask_bricks(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the brick tables of vertices; see `ops.mask_bricks`."""
+        mask, bricks = mask_of(nodes)
+        any_cell = torch.empty(bricks, dtype=torch.int64)
+        all_cell = torch.empty_like(any_cell)
+        self.build_mask(mask, any_cell, all_cell, None)
+        return any_cell, all_cell
+
+    def fill_distance(self, mask: abi.Mask, distance: Tensor) -> None:
+        """Fills the distances of a mask from its cells."""
+        self._lib.lv_fill_distance(ctypes.byref(mask), distance.data_ptr())
 
     def build_room(
         self, mask: abi.Mask, room: abi.Mask, shift: list[int], reach: abi.ReachStruct, any_cell: Tensor
@@ -79,9 +92,9 @@ class Library:
         )
         return distance
 
-    def pack(self, field: abi.Field) -> int:
-        """Packs a field for the renderer; `release` frees it."""
-        return int(self._lib.lv_prepare(ctypes.byref(field)))
+    def pack(self, field: abi.Field, like: int | None = None) -> int:
+        """Packs a field for the renderer, with the decoder of `like` if given; `release` frees it."""
+        return int(self._lib.lv_prepare(ctypes.byref(field), like))
 
     def release(self, handle: int) -> None:
         """Frees what `pack` returned."""
@@ -125,8 +138,14 @@ class Library:
         """Whether `render` serves these options: edits and the NeRF branch do not go together."""
         return options.edits is None or options.nerf is NerfMode.OFF or tables.nerf is None
 
-    def columns(self, tables: FieldTables, options: RenderOptions, grid: ColumnGrid) -> Columns:
-        """Looks at the field from straight above, without edits."""
+    def columns(
+        self,
+        tables: FieldTables,
+        options: RenderOptions,
+        grid: ColumnGrid,
+        lacking: np.ndarray | None = None,
+    ) -> Columns:
+        """Looks at the field from straight above, without edits. lacking: as for `query`"""
         prepared = self.prepare(tables)
         packed = PackedOptions(self, tables, replace(options, edits=None))
         height, opacity = torch.empty(grid.n_y, grid.n_x), torch.empty(grid.n_y, grid.n_x)
@@ -142,12 +161,18 @@ class Library:
             height.data_ptr(),
             opacity.data_ptr(),
             features.data_ptr(),
+            _address(lacking),
         )
         self._lib.lv_columns(prepared.handle, ctypes.byref(packed.struct), ctypes.byref(struct))
         return Columns(height, opacity, features)
 
-    def query(self, tables: FieldTables, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns density feature [n], sigma [n] and appearance feature [n, feature_dim] at points [n, 3]."""
+    def query(
+        self, tables: FieldTables, points: Tensor, lacking: np.ndarray | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns density feature [n], sigma [n] and appearance feature [n, feature_dim] at points [n, 3].
+
+        lacking: uint8 [n_blocks], becomes 1 for blocks that were read but are not resident.
+        """
         prepared = self.prepare(tables)
         points = points.contiguous()
         n = len(points)
@@ -160,6 +185,7 @@ class Library:
             feature.data_ptr(),
             sigma.data_ptr(),
             appearance.data_ptr(),
+            _address(lacking),
         )
         return feature, sigma, appearance
 
@@ -192,12 +218,13 @@ class Library:
             "lv_abi": (ctypes.c_int, [pointer]),
             "lv_build_mask": (void, [pointer] * 4),
             "lv_build_room": (void, [pointer] * 6),
-            "lv_prepare": (pointer, [pointer]),
+            "lv_fill_distance": (void, [pointer] * 2),
+            "lv_prepare": (pointer, [pointer] * 2),
             "lv_release": (void, [pointer]),
             "lv_render": (ctypes.c_int, [pointer] * 5),
             "lv_render_scalar": (void, [pointer] * 4),
             "lv_columns": (void, [pointer] * 3),
-            "lv_query": (void, [pointer, ctypes.c_int64] + [pointer] * 4),
+            "lv_query": (void, [pointer, ctypes.c_int64] + [pointer] * 5),
             "lv_decode": (void, [pointer, *[ctypes.c_int] * 2, pointer, ctypes.c_int64] + [pointer] * 3),
         }
         for name, (result, arguments) in signatures.items():
@@ -214,139 +241,6 @@ class Library:
             raise OSError(f"{self.path} must round products before sums; compile it with -ffp-contract=off")
 
 
-class PreparedField:
-    """An abi.Field over tables, with everything that it points to; lives in the tables' cache."""
-
-    def __init__(self, library: Library, tables: FieldTables) -> None:
-        self.library = library
-        self.held: list[object] = []  # memory that the struct points to
-        self.field = abi.Field()
-        self._fill_planes(tables)
-        self._fill_decoder(tables)
-        if tables.occupancy is not None:
-            self._fill_mask(tables.occupancy.nodes, tables.occupancy.aabb)
-        if tables.nerf is not None:
-            self._fill_nerf(tables, tables.nerf)
-        self.handle = library.pack(self.field)
-        weakref.finalize(self, library.release, self.handle)
-
-    def _fill_planes(self, tables: FieldTables) -> None:
-        field, first = self.field, next(block for block in tables.blocks if block is not None)
-        low, high = tables.aabb.to(torch.float32).tolist()
-        field.low, field.high = (ctypes.c_float * 3)(*low), (ctypes.c_float * 3)(*high)
-        field.columns, field.rows = tables.division
-        field.n_directions, field.n_levels = tables.n_directions, tables.n_levels
-        field.half = first.density_planes[0].dtype == torch.float16
-        field.zero_sigma_outside = tables.zero_sigma_outside
-        field.activation = tables.activation == "softplus"
-        field.density_shift = tables.density_shift
-        field.n_density = sum(table.shape[-1] for table in first.density_planes)
-        field.n_appearance = sum(table.shape[-1] for table in first.appearance_planes)
-        field.density = self._tables(tables.blocks, "density_planes", "density_lines")
-        field.appearance = self._tables(tables.blocks, "appearance_planes", "appearance_lines")
-        if tables.density_basis is not None:
-            field.nonlinear = 1
-            field.density_basis = self._hold(
-                _padded(tables.density_basis[None], tables.density_channels, tables.n_levels)
-            )
-
-    def _tables(self, blocks: tuple[BlockTables | None, ...], planes: str, lines: str) -> int:
-        first = next(block for block in blocks if block is not None)
-        n_tables = len(first.density_planes)
-        array = (abi.Table * (len(blocks) * n_tables))()
-        for number, block in enumerate(blocks):
-            if block is None:
-                continue
-            for p, (plane, line) in enumerate(
-                zip(getattr(block, planes), getattr(block, lines), strict=True)
-            ):
-                self.held += [plane, line]
-                array[number * n_tables + p] = abi.Table(
-                    plane.data_ptr(), line.data_ptr(), plane.shape[1], plane.shape[0], *line.shape
-                )
-        self.held.append(array)
-        return ctypes.addressof(array)
-
-    def _fill_decoder(self, tables: FieldTables) -> None:
-        field, decoder = self.field, tables.decoder
-        (weight_1, bias_1), (weight_2, bias_2), (weight_3, bias_3) = decoder.layers
-        field.feature_dim = decoder.basis.shape[0]
-        field.hidden_1, field.hidden_2 = weight_1.shape[0], weight_2.shape[0]
-        field.latent_dim, field.feature_pe, field.view_pe = (
-            decoder.latent_dim,
-            decoder.feature_pe,
-            decoder.view_pe,
-        )
-        field.basis = self._hold(_padded(decoder.basis, tables.appearance_channels, tables.n_levels))
-        field.weight_1, field.weight_2, field.weight_3 = map(self._hold, (weight_1, weight_2, weight_3))
-        field.bias_1, field.bias_2, field.bias_3 = (
-            self._hold(torch.zeros(len(weight)) if bias is None else bias)
-            for weight, bias in ((weight_1, bias_1), (weight_2, bias_2), (weight_3, bias_3))
-        )
-
-    def _fill_nerf(self, tables: FieldTables, nerf: NerfWeights) -> None:
-        """Describes the branch, with its weights on products spread to the tables' padded channels."""
-        n_point, n_view = 3 + 6 * nerf.point_pe, 3 + 6 * nerf.view_pe
-        n_density = tables.n_levels * sum(tables.density_channels)
-        n_appearance = tables.n_levels * sum(tables.appearance_channels)
-
-        def spread(weight: Tensor, first: int, n: int, channels: tuple[int, ...]) -> Tensor:
-            products = _padded(weight[:, first : first + n], channels, tables.n_levels)
-            return torch.cat([weight[:, :first], products, weight[:, first + n :]], dim=1)
-
-        def dense(layer: tuple[Tensor, Tensor], sees_point: bool = False) -> abi.Dense:
-            weight, bias = layer
-            if sees_point:
-                weight = spread(weight, n_point, n_density, tables.density_channels)
-            n_out, n_in = weight.shape
-            return abi.Dense(self._hold(weight), self._hold(bias), n_in, n_out)
-
-        last = len(nerf.point_layers) - 1
-        joined = nerf.skip == last  # then density and feature see the point again
-        point_layers = [
-            dense(layer, number in (0, nerf.skip + 1)) for number, layer in enumerate(nerf.point_layers)
-        ]
-        weight, bias = nerf.view_layers[0]
-        after_view = len(nerf.feature[1]) + n_view
-        seen = spread(weight, after_view, n_appearance, tables.appearance_channels)
-        view_layers = [dense((seen, bias)), *map(dense, nerf.view_layers[1:])]
-        arrays = [(abi.Dense * len(layers))(*layers) for layers in (point_layers, view_layers)]
-        struct = abi.Nerf(
-            *map(ctypes.addressof, arrays),
-            dense(nerf.density, joined),
-            dense(nerf.feature, joined),
-            dense(nerf.color),
-            len(point_layers),
-            len(view_layers),
-            nerf.point_pe,
-            nerf.view_pe,
-            nerf.skip,
-        )
-        self.held += [*arrays, struct]
-        self.field.nerf = ctypes.addressof(struct)
-
-    def _fill_mask(self, nodes: Tensor, aabb: Tensor) -> None:
-        mask = self.field.mask
-        size = nodes.shape[::-1]
-        bricks = [n // 4 + 1 for n in size]  # n + 1 cells
-        low, high = aabb.to(torch.float32)
-        mask.nodes = self._hold(nodes.contiguous(), torch.uint8)
-        mask.n, mask.bricks = (ctypes.c_int32 * 3)(*size), (ctypes.c_int32 * 3)(*bricks)
-        mask.low = (ctypes.c_float * 3)(*low.tolist())
-        mask.scale = (ctypes.c_float * 3)(*(1.0 / (high - low) * 2).tolist())
-        any_cell = torch.empty(bricks[::-1], dtype=torch.int64)
-        all_cell = torch.empty_like(any_cell)
-        distance = torch.empty(bricks[::-1], dtype=torch.uint8)
-        self.library.build_mask(mask, any_cell, all_cell, distance)
-        mask.any, mask.all = self._hold(any_cell, torch.int64), self._hold(all_cell, torch.int64)
-        mask.distance = self._hold(distance, torch.uint8)
-
-    def _hold(self, tensor: Tensor, dtype: torch.dtype = torch.float32) -> int:
-        tensor = tensor.detach().to(dtype).contiguous()
-        self.held.append(tensor)
-        return tensor.data_ptr()
-
-
 class PackedOptions:
     """An abi.Options with the memory that it points to."""
 
@@ -360,7 +254,7 @@ class PackedOptions:
             sampling=int(hull),
             quality=QUALITIES[options.quality],
             n=n,
-            **march_fields(options, tables.occupancy is not None),
+            **march_fields(options, tables.has_mask),
             cluster_weight=CLUSTER_WEIGHT,
             fast_weight=FAST_WEIGHT,
             fast_stop=FAST_STOP,
@@ -370,6 +264,8 @@ class PackedOptions:
             nerf_n=options.nerf_n_importance,
             nerf_fractions=self.nerf_fractions.data_ptr(),
         )
+        if options.fade is not None and tables.stream is not None:
+            self.struct.fade = options.fade.data_ptr()
         if options.edits is not None:
             self.edits = PreparedEdits.of(library, tables, options.edits)
             self.struct.edits = ctypes.addressof(self.edits.struct)
@@ -388,18 +284,6 @@ def march_fields(options: RenderOptions | TrainOptions, has_mask: bool) -> dict[
         "mask_threshold": options.mask_threshold,
         "background": (ctypes.c_float * 3)(*options.background),
     }
-
-
-def _padded(weights: Tensor, channels: tuple[int, ...], n_levels: int) -> Tensor:
-    """Spreads [n, n_levels * sum(channels)] to the padded channels of the tables; the new columns are 0."""
-    columns = []
-    first = 0
-    for width in channels:
-        for _ in range(n_levels):
-            part = weights[:, first : first + width]
-            columns.append(torch.nn.functional.pad(part, (0, -width % CHANNEL_MULTIPLE)))
-            first += width
-    return torch.cat(columns, dim=1)
 
 
 def _latent(decoder: DecoderWeights, latent: Tensor | None) -> Tensor:
@@ -432,4 +316,11 @@ def _control(control: RenderControl) -> abi.Control:
         control.cancel_flag.ctypes.data,
         control.done_count.ctypes.data,
         control.tile_done.ctypes.data,
+        control.tile_lacking.ctypes.data,
+        _address(control.needs),
+        _address(control.lacking),
     )
+
+
+def _address(array: np.ndarray | None) -> int | None:
+    return None if array is None else array.ctypes.data

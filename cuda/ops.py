@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from . import build, native, reference, train_native, train_torch
+from .bricks import brick_tables
 from .checks import (
-    MAX_TEXELS,
-    check_decoder,
     check_edits,
+    check_feedback,
     check_grid,
     check_latent,
     check_train_step,
@@ -25,9 +26,8 @@ from .checks import (
 )
 from .columns import survey
 from .edit_tables import ColumnGrid, Columns
+from .stream_checks import check_tables
 from .tables import (
-    CHANNEL_MULTIPLE,
-    BlockTables,
     FieldTables,
     FrameBuffers,
     NerfMode,
@@ -89,6 +89,8 @@ def render(
     _check_options(tables, options)
     control = control or RenderControl(view.width, view.height)
     _check_control(control, view)
+    check_feedback("needs", control.needs, np.float32, len(tables.blocks))
+    check_feedback("lacking", control.lacking, np.uint8, len(tables.blocks))
     library = _library_for(tables.device, backend)
     if library is not None and library.can_render(tables, options):
         return library.render(tables, view, options, buffers, control)
@@ -97,14 +99,50 @@ def render(
     return reference.render(tables, view, options, buffers, control)
 
 
-def probe(tables: FieldTables, points: Tensor, backend: str = "auto") -> Probe:
-    """Returns what the field holds at points in scene units. points: [n, 3] float32"""
+def prepare(tables: FieldTables) -> None:
+    """Does what the first render of tables would do beforehand; fetch threads may call it.
+
+    Raises:
+        ValueError: The tables are not as FieldTables promises.
+    """
     check_tables(tables)
+    library = _library_for(tables.device, "auto")
+    if library is not None:
+        library.prepare(tables)
+
+
+def mask_bricks(nodes: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the brick tables any_cell and all_cell of mask vertices, as stream_tables.BlockMask has them.
+
+    Args:
+        nodes: 0 or 1, on the CPU. uint8 [n_z, n_y, n_x]
+
+    Returns:
+        Two tables, int64 [n_z // 4 + 1, n_y // 4 + 1, n_x // 4 + 1].
+    """
+    require_tensor("nodes", nodes, torch.uint8, (None, None, None))
+    library = _library_for(nodes.device, "auto")
+    return brick_tables(nodes) if library is None else library.mask_bricks(nodes)
+
+
+def probe(
+    tables: FieldTables, points: Tensor, backend: str = "auto", lacking: np.ndarray | None = None
+) -> Probe:
+    """Returns what the field holds at points in scene units.
+
+    Args:
+        tables: The field.
+        points: [n, 3] float32
+        backend: "native", "torch", or "auto" for the native code where it can be had.
+        lacking: Becomes 1 for blocks that were read but are not resident; uint8 [n_blocks], or None.
+    """
+    check_tables(tables)
+    check_feedback("lacking", lacking, np.uint8, len(tables.blocks))
     require_tensor("points", points, torch.float32, (None, 3))
     library = _library_for(tables.device, backend)
     if library is not None:
-        return Probe(*library.query(tables, points))
-    return Probe(*reference.query(tables, points))
+        return Probe(*library.query(tables, points, lacking))
+    return Probe(*reference.query(tables, points, lacking))
 
 
 def decode(
@@ -142,7 +180,13 @@ def decode(
     return colors if several else colors[0]
 
 
-def columns(tables: FieldTables, options: RenderOptions, grid: ColumnGrid, backend: str = "auto") -> Columns:
+def columns(
+    tables: FieldTables,
+    options: RenderOptions,
+    grid: ColumnGrid,
+    backend: str = "auto",
+    lacking: np.ndarray | None = None,
+) -> Columns:
     """Looks at the field from straight above.
 
     A column is sampled at z_high - (i + 0.5) * step down to z_low. A sample counts inside the box and where
@@ -154,6 +198,7 @@ def columns(tables: FieldTables, options: RenderOptions, grid: ColumnGrid, backe
         options: Mask threshold, distance scale and threads are read.
         grid: Where the columns stand.
         backend: "native", "torch", or "auto" for the native code where it can be had.
+        lacking: Becomes 1 for blocks that were read but are not resident; uint8 [n_blocks], or None.
 
     Raises:
         ValueError: An argument is out of range.
@@ -161,10 +206,11 @@ def columns(tables: FieldTables, options: RenderOptions, grid: ColumnGrid, backe
     """
     check_tables(tables)
     check_grid(grid)
+    check_feedback("lacking", lacking, np.uint8, len(tables.blocks))
     library = _library_for(tables.device, backend)
     if library is not None:
-        return library.columns(tables, options, grid)
-    return survey(tables, options, grid)
+        return library.columns(tables, options, grid, lacking)
+    return survey(tables, options, grid, lacking)
 
 
 def train_step(
@@ -274,49 +320,6 @@ def _library_for(device: torch.device, backend: str) -> native.Library | None:
     return library
 
 
-def check_tables(tables: FieldTables) -> None:
-    """Raises ValueError unless the tables are as FieldTables promises; the verdict is kept in their cache."""
-    if "checked" in tables.cache:
-        return
-    n_blocks = tables.division[0] * tables.division[1]
-    held = [block for block in tables.blocks if block is not None]
-    if len(tables.blocks) != n_blocks or not held:
-        raise ValueError(
-            f"blocks must be {n_blocks} for division {tables.division}, at least one of them present, "
-            f"got {len(tables.blocks)} with {len(held)} present"
-        )
-    if tables.n_directions not in (1, 3):
-        raise ValueError(f"n_directions must be 1 or 3, got {tables.n_directions}")
-    if tables.activation not in ("softplus", "relu"):
-        raise ValueError(f"activation must be softplus or relu, got {tables.activation}")
-    dtype = held[0].density_planes[0].dtype
-    if dtype not in (torch.float16, torch.float32):
-        raise ValueError(f"planes must be float16 or float32, got {dtype}")
-    for block in held:
-        _check_block(tables, block, dtype)
-    check_decoder(tables.decoder, tables.n_levels * sum(tables.appearance_channels))
-    tables.cache["checked"] = True
-
-
-def _check_block(tables: FieldTables, block: BlockTables, dtype: torch.dtype) -> None:
-    groups = (
-        ("density", block.density_planes, block.density_lines, tables.density_channels),
-        ("appearance", block.appearance_planes, block.appearance_lines, tables.appearance_channels),
-    )
-    n_tables = tables.n_directions * tables.n_levels
-    for name, planes, lines, channels in groups:
-        if len(planes) != n_tables or len(lines) != n_tables or len(channels) != tables.n_directions:
-            raise ValueError(f"every block must have {n_tables} {name} planes and lines, got {len(planes)}")
-        for p, (plane, line) in enumerate(zip(planes, lines, strict=True)):
-            padded = -(-channels[p // tables.n_levels] // CHANNEL_MULTIPLE) * CHANNEL_MULTIPLE
-            require_tensor(f"{name} plane {p}", plane, dtype, (None, None, padded), tables.device)
-            require_tensor(f"{name} line {p}", line, torch.float32, (None, padded), tables.device)
-            if not 0 < plane.shape[0] * plane.shape[1] <= MAX_TEXELS or not len(line):
-                raise ValueError(
-                    f"{name} plane {p} must have 1 to {MAX_TEXELS} texels, got {tuple(plane.shape[:2])}"
-                )
-
-
 def _check_view(view: View, buffers: FrameBuffers) -> None:
     if view.c2w.shape != (3, 4):
         raise ValueError(f"c2w must be float32 [3, 4], got {list(view.c2w.shape)}")
@@ -344,6 +347,8 @@ def _check_options(tables: FieldTables, options: RenderOptions) -> None:
     if options.threads < 0:
         raise ValueError(f"threads must not be negative, got {options.threads}")
     check_latent("latent", tables.decoder, options.latent)
+    if options.fade is not None:
+        require_tensor("fade", options.fade, torch.float32, (len(tables.blocks),))
     if options.edits is not None:
         check_edits(tables, options.edits)
         for source in options.edits.sources:

@@ -7,6 +7,10 @@ Alpha mask: a sample in a resident block is kept by that block's own part of the
 mask; a sample in any other block is kept where the room says that something may be. The room holds every
 cell that any part of the mask holds, and one more all round, so rays may jump wherever it is empty.
 
+A point on a far face of the field (its column or row, counted from the low corner, is the last one's + 1; see
+BlockLayout.locate) reads features of 0, as in memory, but mask, residency and feedback go by the last block
+of its column or row, in which it lies; so it never asks for the block whose number it happens to get.
+
 Fading: with RenderOptions.fade f < 1, a resident block's features are f * its own + (1 - f) * the coarse
 ones, and its samples are kept as if it were not resident.
 """

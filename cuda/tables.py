@@ -129,18 +129,40 @@ class FieldTables:
     cache: dict[str, object] = field(default_factory=dict, repr=False, compare=False)  # what back ends derive
 
     @property
+    def sample_block(self) -> BlockTables:
+        """A block in memory, or a coarse stand-in: channels, type and device are the same of all."""
+        held = next(filter(None, self.blocks), None)
+        if held is not None or self.stream is None:
+            assert held is not None
+            return held
+        coarse = self.stream.coarse
+        groups = (
+            coarse.density_planes,
+            coarse.density_lines,
+            coarse.appearance_planes,
+            coarse.appearance_lines,
+        )
+        return BlockTables(*(tuple(table[0] for table in group) for group in groups))
+
+    @property
     def device(self) -> torch.device:
         """Where the planes lie."""
-        held = next(block for block in self.blocks if block is not None)
-        return held.density_planes[0].device
+        if self.stream is not None:
+            return self.stream.coarse.density_planes[0].device
+        return self.sample_block.density_planes[0].device
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether an alpha mask decides about samples."""
+        return self.occupancy is not None or (self.stream is not None and self.stream.mask is not None)
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of all planes and lines."""
-        return sum(
+        """Bytes of all planes and lines that are in memory."""
+        coarse = 0 if self.stream is None else self.stream.coarse.n_bytes
+        return coarse + sum(
             table.nbytes
-            for block in self.blocks
-            if block is not None
+            for block in filter(None, self.blocks)
             for group in (
                 block.density_planes,
                 block.density_lines,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from . import abi, native, train_abi
+from .field_native import PreparedField
 from .tables import CHANNEL_MULTIPLE, BlockTables, FieldTables
 from .train_tables import Gradients, PlaneUpdate, RayBatch, StepResult, TrainOptions, TrainTables
 
@@ -54,7 +55,7 @@ def train_step(
         return _Step(library, trainer, tables, batch, options, update).run()
 
 
-class TrainField(native.PreparedField):
+class TrainField(PreparedField):
     """The field of one step; the mask's brick tables are kept from step to step."""
 
     _latest: tuple[tuple[object, ...], abi.Mask, list[object]] | None = None

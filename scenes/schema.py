@@ -10,6 +10,7 @@ from ..core.camera import Matrix
 from ..core.edits.layers import Stack
 from ..core.measure import Measurement
 from ..core.settings import ModelSettings, Precision, Sampling
+from ..core.streaming.contracts import MemoryBudget
 from ..core.training.settings import TrainSettings
 from .datasets.dataset import DatasetOptions
 from .edit_sections import EDITS, MEASUREMENTS, SCENE_APPEARANCE, AppearanceSpec, numbered
@@ -32,6 +33,7 @@ from .kinds import (
     member_of,
     whole,
 )
+from .memory_section import MEMORY
 from .sections import read, section_of, write
 from .training_sections import DATASET, TRAIN
 
@@ -102,6 +104,7 @@ class SceneSpec:
     frame: FrameSpec = field(default_factory=FrameSpec)
     camera: CameraSpec = field(default_factory=CameraSpec)
     background: Annotated[Vector | None, COLOR] = None  # sRGB; None: see white_background
+    memory: Annotated[MemoryBudget, MEMORY] = field(default_factory=MemoryBudget)  # of a streamed field
     dataset: Annotated[DatasetOptions | None, DATASET] = None  # photographs; paths as of model
     train: Annotated[TrainSettings | None, TRAIN] = None  # how a field is trained on them
     edits: Annotated[Stack, EDITS] = ()  # layers, the last one on top; paths as of model

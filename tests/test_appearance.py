@@ -16,7 +16,8 @@ from landmark_viewer.cuda.tables import FrameBuffers, Quality
 from landmark_viewer.viewer import commands
 from landmark_viewer.viewer.history import History
 from landmark_viewer.viewer.imaging import to_image
-from landmark_viewer.viewer.render_worker import RenderRequest, RenderWorker
+from landmark_viewer.viewer.pictures import RenderRequest
+from landmark_viewer.viewer.render_worker import RenderWorker
 from landmark_viewer.viewer.state import Mode, ViewerState
 
 from .small_fields import Shape, camera, make_field
@@ -130,7 +131,7 @@ class TestGrade:
         class Counting:
             """Counts what is rendered."""
 
-            tables = renderer.tables
+            tables, stream = renderer.tables, None
 
             def render(self, *arguments):
                 rendered.append(arguments)

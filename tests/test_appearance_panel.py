@@ -30,7 +30,7 @@ from landmark_viewer.viewer.panels.appearance import AppearancePanel
 from landmark_viewer.viewer.panels.appearance_map import HEIGHT, STYLES, TABLE, MapView
 from landmark_viewer.viewer.panels.looks import LookGrid, looks_of
 from landmark_viewer.viewer.panels.mixing import Blend, Mix
-from landmark_viewer.viewer.render_worker import RenderRequest
+from landmark_viewer.viewer.pictures import RenderRequest
 from landmark_viewer.viewer.state import Mode, Pose, ViewerState
 from landmark_viewer.viewer.theme import Look
 from landmark_viewer.viewer.thumbnails import Thumbnails, View

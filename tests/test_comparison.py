@@ -28,7 +28,8 @@ from landmark_viewer.viewer.comparison import NOTHING, CompareStatus, Comparison
 from landmark_viewer.viewer.counterparts import Counterparts, appearance_label, nearest_camera
 from landmark_viewer.viewer.jobs import Jobs
 from landmark_viewer.viewer.overlay_compare import grabs_line, line_of, score_text
-from landmark_viewer.viewer.render_worker import Picture, RenderWorker, request_for
+from landmark_viewer.viewer.pictures import Picture, request_for
+from landmark_viewer.viewer.render_worker import RenderWorker
 from landmark_viewer.viewer.state import Against, Compare, CompareMode, Mode, Pose, ViewerState
 from landmark_viewer.viewer.training_photos import TrainingPhotos
 
@@ -40,7 +41,7 @@ EDITS = SimpleNamespace(layers=("a layer",))
 class Painter:
     """Paints everything in a shade: 0.1 for each number of the code, 0.5 more with edits."""
 
-    tables = TABLES
+    tables, stream = TABLES, None
 
     def __init__(self, base: float = 0.0, n_codes: int = 6) -> None:
         self.base = base

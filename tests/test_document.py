@@ -19,6 +19,7 @@ from landmark_viewer.core.edits.layers import Copy, Layer, Prism, Remove
 from landmark_viewer.core.edits.region import Region
 from landmark_viewer.core.errors import InputError
 from landmark_viewer.core.measure import MeasureKind, Measurement
+from landmark_viewer.core.streaming.contracts import MemoryBudget
 from landmark_viewer.scenes.load import open_scene
 from landmark_viewer.scenes.schema import scene_from_mapping
 from landmark_viewer.scenes.shipped import demo_scene_path
@@ -61,7 +62,11 @@ def opened(document: Document, path: Path) -> ViewerState:
     scene = open_scene(path)
     start = scene.spec.appearance
     return ViewerState(
-        appearance=start.start, styles=start.styles, edits=scene.edits, measurements=scene.spec.measurements
+        appearance=start.start,
+        styles=start.styles,
+        edits=scene.edits,
+        measurements=scene.spec.measurements,
+        memory=scene.spec.memory,
     )
 
 
@@ -77,6 +82,7 @@ def worked(state: ViewerState) -> ViewerState:
             Copy(9, prism=Prism(Region.rectangle(0, 0, 1, 1)), source=Path("/x/y.th")),
         ),
         measurements=(Measurement(MeasureKind.HEIGHT, ((0.0, 0.0, 0.0), (0.0, 0.0, 1.0)), (0.5, 0.25)),),
+        memory=MemoryBudget(device=3_000_000_000, detail=1.5, neighbour_size=5),
     )
 
 
@@ -99,7 +105,8 @@ def test_a_saved_scene_opens_with_all_that_was_made_and_all_that_it_said(path):
     scene = open_scene(path)
     assert Work.in_file(scene.spec, path).is_same(Work.of(state))
     assert scene.edits[1].source == Path("/x/y.th")
-    assert replace(scene.spec, appearance=before.spec.appearance, edits=(), measurements=()) == before.spec
+    others = replace(scene.spec, appearance=before.spec.appearance, edits=(), measurements=())
+    assert replace(others, memory=before.spec.memory) == before.spec
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["city.th", "scene.yaml"]
 
 

@@ -1,12 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 pytest.importorskip("dearpygui.dearpygui", exc_type=ImportError)
 
 from landmark_viewer.cuda.tables import Quality
-from landmark_viewer.viewer.overlay import badge_parts, pixel_of, prism_edges, visible_parts
+from landmark_viewer.viewer.overlay import badge_parts, border_lines, pixel_of, prism_edges, visible_parts
 from landmark_viewer.viewer.overlay_edit import dashed
+from landmark_viewer.viewer.plan import ground_of
 from landmark_viewer.viewer.state import Pose, RenderStatus
+from landmark_viewer.viewer.theme import HUD_OK, HUD_WARN
 
 CAMERA = Pose((0.0, 0.0, 0.0), fov_y=90.0).camera(200, 200)  # looks north
 
@@ -80,3 +84,43 @@ def test_the_badge_shows_how_far_the_refinement_is():
 def test_the_badge_says_when_the_picture_is_exact():
     status = RenderStatus(finished=True, progress=1.0, frame_ms=3800)
     assert words(status) == "Exact | full res | 3.8 s"
+
+
+def test_the_badge_says_which_blocks_are_still_to_come_or_will_not():
+    waiting = RenderStatus(progress=1.0, coarse=0.2, missing=1)
+    assert words(waiting) == "Waiting | 1 block"
+    short = RenderStatus(finished=True, progress=1.0, coarse=0.2, beyond=2)
+    assert words(short) == "Exact | 20 % coarse"
+    assert badge_parts(short)[0] == HUD_WARN
+    assert badge_parts(replace(short, coarse=0.0))[0] == HUD_OK
+
+
+def test_all_borders_of_a_small_city_are_drawn_once_around_blocks_that_exist(scene_facts):
+    camera = Pose((0.0, -1.5, 1.0), pitch=-0.6).camera(400, 300)
+    ground = ground_of(scene_facts)
+    lines = border_lines(replace(scene_facts, present=(True,) * 4), camera)
+    assert len(lines) == 6
+    assert (lines[..., 2] == ground).all()
+    assert np.linalg.norm(lines[:, 1] - lines[:, 0], axis=1).tolist() == [2.0] * 6
+    lacking = border_lines(scene_facts, camera)  # the south-eastern block does not exist
+    found = {tuple(map(tuple, line[:, :2].round(6).tolist())) for line in lacking}
+    assert ((1.0, 0.0), (1.0, 1.0)) in found
+    assert ((-1.0, -1.0), (0.0, -1.0)) in found
+    assert np.linalg.norm(lacking[:, 1] - lacking[:, 0], axis=1).sum() == pytest.approx(12 - 2)
+
+
+@pytest.mark.parametrize("height", [0.3, 5.0, 40.0])
+def test_the_borders_of_ten_thousand_blocks_are_few_hundred_lines_near_the_camera(scene_facts, height):
+    scene = replace(
+        scene_facts,
+        aabb=((-50.0, -50.0, 0.0), (50.0, 50.0, 0.5)),
+        division=(100, 100),
+        present=(True,) * 10_000,
+    )
+    camera = Pose((-20.0, 10.0, height), pitch=-0.5).camera(400, 300)
+    lines = border_lines(scene, camera)
+    assert 4 <= len(lines) <= 200
+    ends = lines.reshape(-1, 3)
+    assert np.abs(ends[:, :2] - (-20.0, 10.0)).max() <= 50
+    assert ((ends[:, :2] + 50) % 1.0 < 1e-6).all(), "on the grid"
+    assert len(border_lines(scene, Pose((0.0, 0.0, 4000.0), pitch=-1.5).camera(400, 300))) == 0

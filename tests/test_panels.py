@@ -63,10 +63,13 @@ class FakeHost:
         history=History(),
         undo_layer=lambda uid: None,
         redo_layer=lambda uid: None,
+        state=ViewerState(),
+        stream_status=None,
+        fetch_records=(),
     )
 
     def __getattr__(self, name):
-        return lambda *_: (0, (1.0, 1.0)) if name == "plan_picture" else ""
+        return lambda *_: (0, (1.0, 1.0)) if name in ("plan_picture", "map_picture") else ""
 
 
 @pytest.fixture

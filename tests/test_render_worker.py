@@ -19,7 +19,8 @@ from landmark_viewer.core.appearance import Appearance
 from landmark_viewer.core.errors import InputError
 from landmark_viewer.core.render import Frame, RenderSettings
 from landmark_viewer.cuda.tables import TILE, FrameBuffers, Quality, RenderControl
-from landmark_viewer.viewer.render_worker import Picture, RenderRequest, RenderWorker, request_for
+from landmark_viewer.viewer.pictures import Picture, RenderRequest, request_for
+from landmark_viewer.viewer.render_worker import RenderWorker
 from landmark_viewer.viewer.resolution import camera_at, centre_out, enlarged
 from landmark_viewer.viewer.state import Mode, Pose, RenderPreferences, ViewerState
 
@@ -31,6 +32,8 @@ PATIENCE = 20.0  # seconds that a test waits for what must come
 
 class FakeRenderer:
     """Paints every tile with the camera's x, the quality and the scene; counts and delays what it does."""
+
+    stream = None
 
     def __init__(self, scene: float = 0.0, delays: dict[Quality, float] | None = None) -> None:
         self.tables = SimpleNamespace(

@@ -136,7 +136,7 @@ def test_a_background_may_be_written_in_four_ways(text, background):
         (
             "version: 1\n7: 8",
             ": unknown key 7; known are version, name, model, appearance, frame, camera, background, "
-            "dataset, train, edits, measurements",
+            "memory, dataset, train, edits, measurements",
         ),
         ("version: 1\nmodel: city.th", ": model must be a mapping of keys to values, got 'city.th'"),
         ("version: 1\nmodel: {checkpoint: [a]}", ": model.checkpoint must be a file name, got ['a']"),

@@ -51,7 +51,7 @@ SIZE = (64, 48)
 class FlatRenderer:
     """Paints everything grey at the distance 1."""
 
-    backend_status = SimpleNamespace(name="made up", detail="")
+    stream = None
     tables = SimpleNamespace(aabb=torch.tensor([[-1.0, -1.0, 0.0], [1.0, 1.0, 0.5]]), division=(2, 2))
     backend_status = BackendStatus("made up", "")
 

@@ -88,6 +88,13 @@ def test_the_shown_quality_is_said_in_one_line():
     assert quality_text(RenderStatus(finished=True, scale=0.75)) == "exact · ¾ res"
 
 
+def test_a_picture_with_stand_ins_is_not_called_exact_without_saying_so():
+    assert quality_text(RenderStatus(progress=1.0, coarse=0.3, missing=3)) == "waiting for 3 blocks"
+    assert quality_text(RenderStatus(progress=0.5, coarse=0.3, missing=3)) == "refining 50 %"
+    assert quality_text(RenderStatus(finished=True, coarse=0.25, beyond=3)) == "exact · 25 % coarse"
+    assert quality_text(RenderStatus(finished=True, coarse=0.001, beyond=1)) == "exact · 1 % coarse"
+
+
 def test_odd_resolutions_are_percentages():
     assert resolution_text(0.375) == "38 % res"
     assert resolution_text(1.0) == "full res"

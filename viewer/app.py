@@ -130,15 +130,15 @@ def _show(
     )
     look.load_fonts()
     look.build_themes()
-    display, plan_display = Display(), Display()
-    window = MainWindow(look, layout, display, plan_display, session, events, remembered.folder)
+    displays = Display(), Display(), Display()
+    window = MainWindow(look, layout, displays, session, events, remembered.folder)
     window.build()
     dpg.setup_dearpygui()
     dpg.show_viewport()
     look.recolour_base_style()
-    dpg.render_dearpygui_frame()  # the texture gets its OpenGL name now
-    display.start()
-    plan_display.start()
+    dpg.render_dearpygui_frame()  # the textures get their OpenGL names now
+    for display in displays:
+        display.start()
     events.write("window", seconds=round(since_start(), 3))
     window.run(glfw.Window())
     if not session.state.interface_hidden:

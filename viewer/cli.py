@@ -16,16 +16,17 @@ from ..core.errors import InputError
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
-SCENE_HELP = "scene.yaml, LandMark checkpoint (.th), folder with one of them, or the word demo or brighton"
+SCENE_HELP = "scene.yaml, checkpoint (.th), block store, folder with one, or the word demo or brighton"
 EPILOG = """\
 commands:
-  landmark-viewer [PATH]         open a window; without PATH it offers recent files and the demo
-  landmark-viewer demo           open the town that ships with the program, in six seasons and lights
-  landmark-viewer brighton       open the real place that ships with it
-  landmark-viewer render SCENE   render pictures without a window   (render --help)
-  landmark-viewer train PATH     train a scene from photographs     (train --help)
-  landmark-viewer city DIR       make a town and photographs of it  (city --help)
-  landmark-viewer inspect CKPT   print what a checkpoint holds      (inspect --help)
+  landmark-viewer [PATH]            open a window; without PATH it offers recent files and the demo
+  landmark-viewer demo              open the town that ships with the program, in six seasons and lights
+  landmark-viewer brighton          open the real place that ships with it
+  landmark-viewer render SCENE      render pictures without a window  (render --help)
+  landmark-viewer train PATH        train a scene from photographs    (train --help)
+  landmark-viewer city DIR          make a town and photographs of it (city --help)
+  landmark-viewer convert CKPT DIR  make a block store of a city      (convert --help)
+  landmark-viewer inspect CKPT      print what a checkpoint holds     (inspect --help)
 
 exit codes: 0 done, 1 failed with a message, 2 wrong use or no display, 130 interrupted
 """
@@ -112,7 +113,7 @@ def _inspect(arguments: list[str]) -> int:
     return DONE
 
 
-# render, train, city
+# render, train, city, convert
 
 
 def _render(arguments: list[str]) -> int:
@@ -133,11 +134,18 @@ def _city(arguments: list[str]) -> int:
     return city(arguments)
 
 
+def _convert(arguments: list[str]) -> int:
+    from .convert_command import main as convert
+
+    return convert(arguments)
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "render": _render,
     "train": _train,
     "inspect": _inspect,
     "city": _city,
+    "convert": _convert,
 }
 
 

@@ -25,7 +25,8 @@ from .state import Against, Compare, CompareMode, Mode, ViewerState
 
 if TYPE_CHECKING:
     from .opening import Loaded
-    from .render_worker import Picture, RenderRequest, RenderWorker
+    from .pictures import Picture, RenderRequest
+    from .render_worker import RenderWorker
 
 BLINK = 0.5  # seconds that each picture is shown
 LATE = 0.4  # seconds after which a moving A does not wait for its B any longer

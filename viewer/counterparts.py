@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..core.render import Frame, RenderSettings
     from ..cuda.tables import FieldTables, FrameBuffers, RenderControl
     from .opening import Loaded
-    from .render_worker import Renderer, RenderRequest
+    from .pictures import Renderer, RenderRequest
     from .training_photos import TrainingPhotos
 
 SAME_PLACE = 1e-4  # share of the distance to the pivot by which the camera may miss a photograph's place
@@ -76,12 +76,13 @@ class Counterparts:
 
     def open(self) -> None:
         """Forgets what belongs to the scene before."""
-        self._key = self._opened = self._photos = self._photo = self._failure = None
-        self.note = ""
+        self.release()
+        self._photos = self._failure = None
 
     def release(self) -> None:
         """Lets go of what was opened to be compared with, but for the list of photographs."""
-        self._key = self._opened = self._photo = None
+        self._drop()
+        self._key = self._photo = None
         self.note = ""
 
     def find(self, state: ViewerState, loaded: Loaded) -> Counterpart | None:
@@ -164,14 +165,21 @@ class Counterparts:
         def done(result: Any) -> None:
             if key == self._key:
                 self._opened, self.note = result, ""
+            else:
+                _close(result)
 
         def failed(sentence: str) -> None:
             if key == self._key:
                 self.note = self._failure = sentence
 
         if self._jobs.start(what, work, done, failed):
-            self._key, self._opened, self.note = key, None, f"{what} …"
+            self._drop()
+            self._key, self.note = key, f"{what} …"
         return None
+
+    def _drop(self) -> None:
+        opened, self._opened = self._opened, None
+        _close(opened)
 
 
 class PhotoRenderer:
@@ -179,6 +187,8 @@ class PhotoRenderer:
 
     From elsewhere it shows nothing.
     """
+
+    stream = None
 
     def __init__(self, image: np.ndarray, camera: Camera, tables: FieldTables) -> None:
         """`image` is uint8 [height, width, 4], `tables` are those of the scene that it is compared with."""
@@ -246,8 +256,14 @@ def open_counterpart(path: Path) -> tuple[Renderer, Appearance, tuple[Path, ...]
     from ..scenes.load import open_scene
 
     scene = open_scene(path)
-    renderer = Renderer(scene.model, scene.spec.model.precision)
+    renderer = Renderer(scene.model, scene.spec.model.precision, memory=scene.spec.memory)
     return renderer, scene.spec.appearance.start, tuple(scene.opened.files)
+
+
+def _close(opened: Any) -> None:
+    """Ends the fetching of blocks of what `open_counterpart` has opened; nothing else has to be ended."""
+    if isinstance(opened, tuple) and opened[0].stream is not None:
+        opened[0].close()
 
 
 def _open_photos(loaded: Loaded) -> TrainingPhotos:

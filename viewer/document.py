@@ -8,7 +8,7 @@ import os
 import secrets
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -19,6 +19,7 @@ from ..core.appearance import Appearance
 from ..core.edits.layers import Stack
 from ..core.errors import InputError
 from ..core.measure import Measurement
+from ..core.streaming.contracts import MemoryBudget
 from ..scenes.edit_sections import AppearanceSpec
 from ..scenes.paths import SCENE_ENDINGS, absolute, is_shipped, relocated
 from ..scenes.save import save_scene
@@ -44,17 +45,19 @@ class Work:
     styles: tuple[tuple[str, Appearance], ...]
     edits: Stack  # paths are absolute
     measurements: tuple[Measurement, ...]
+    memory: MemoryBudget = field(default_factory=MemoryBudget)
 
     @classmethod
     def of(cls, state: ViewerState) -> Work:
         """Returns the part of a state that is kept."""
-        return cls(state.appearance, state.styles, state.edits, state.measurements)
+        return cls(state.appearance, state.styles, state.edits, state.measurements, state.memory)
 
     @classmethod
     def in_file(cls, spec: SceneSpec, source: Path) -> Work:
         """Returns what the scene file `source` holds."""
         layers = absolute(spec, source).edits
-        return cls(spec.appearance.start, spec.appearance.styles, layers, spec.measurements)
+        look = spec.appearance
+        return cls(look.start, look.styles, layers, spec.measurements, spec.memory)
 
     def is_same(self, other: Work) -> bool:
         """Whether a file would hold the same; it does not hold the uids of layers."""
@@ -114,6 +117,7 @@ class Document:
             appearance=AppearanceSpec(work.appearance, work.styles),
             edits=work.edits,
             measurements=work.measurements,
+            memory=work.memory,
         )
         return relocated(spec, self._source, target)
 

@@ -26,6 +26,8 @@ UNDOABLE = (
     "compare",
     "render",
     "show_block_borders",
+    "memory",
+    "pinned",
 )
 PAUSE = 0.6  # seconds without an event after which a wheel turn or a held key counts as a new gesture
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dearpygui.dearpygui as dpg
+import numpy as np
 
 from ..scenes.shipped import demo_scene_path
 from . import glfw
@@ -46,19 +47,27 @@ class MainWindow:
         self,
         look: Look,
         layout: Layout,
-        display: Display,
-        plan_display: Display,
+        displays: tuple[Display, Display, Display],
         session: Session,
         events: EventLog,
         folder: Path | None = None,
     ) -> None:
-        """Wires the parts; `folder` is where the open dialog starts."""
-        self._look, self._layout, self._display = look, layout, display
+        """Wires the parts.
+
+        Args:
+            look: Colours, fonts and sizes.
+            layout: Where panels are docked.
+            displays: For the viewport, the scene from above, and the map of blocks over that.
+            session: The run that is shown.
+            events: Where everything is logged.
+            folder: In which the open dialog starts.
+        """
+        self._look, self._layout = look, layout
+        self._display, self._plan_display, self._map_display = displays
         self.session, self._events = session, events
         self._widgets = Widgets(look)
         self._pace = Pace()
-        self._viewport = Viewport(self._widgets, display, self)
-        self._plan_display = plan_display
+        self._viewport = Viewport(self._widgets, self._display, self)
         self._panels = [panel(self._widgets, self) for panel in PANELS]
         self._status = StatusBar(self._widgets, self)
         program = Program(self._quit, self._reset_layout, self._show_about)
@@ -239,6 +248,7 @@ class MainWindow:
             "moving": picture.moving,
             "progress": round(picture.progress, 4),
             "finished": picture.finished,
+            "coarse": round(picture.coarse, 4),
             "render_ms": round(picture.render_ms, 2),
             "input": round(asked, 6),
             "latency_ms": round(1000 * (since_start() - asked), 2),
@@ -306,6 +316,12 @@ class MainWindow:
     def plan_picture(self) -> tuple[int, tuple[float, float]]:
         """Returns the texture that holds the scene from above, and its lower right corner in it."""
         return self._plan_display.texture, self._plan_display.uv_max
+
+    def map_picture(self, image: np.ndarray) -> tuple[int, tuple[float, float]]:
+        """Puts a picture of the blocks into a texture; returns that, and its lower right corner in it."""
+        self._map_display.show(image)
+        self._pace.touch(since_start(), 2)
+        return self._map_display.texture, self._map_display.uv_max
 
     def open_path(self, path: Path) -> None:
         """Opens a scene in the background, after asking where something would be lost."""

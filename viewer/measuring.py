@@ -19,7 +19,7 @@ from .units import Units
 if TYPE_CHECKING:
     from ..core.edits.compiled import CompiledEdits
     from ..core.render import Renderer
-    from .render_worker import Picture
+    from .pictures import Picture
 
 KINDS = {
     Tool.DISTANCE: MeasureKind.DISTANCE,

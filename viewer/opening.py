@@ -17,6 +17,7 @@ from ..core.kernels import build_ahead
 from ..cuda.tables import Quality
 from .plan import plan_camera
 from .state import Mode, Pose, SceneFacts
+from .units import plural
 
 if TYPE_CHECKING:
     from ..core.edits.compile import EditCompiler
@@ -118,7 +119,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
     from ..scenes.load import open_scene, open_source
 
     scene = open_scene(path, overrides)
-    renderer = Renderer(scene.model, scene.spec.model.precision)
+    renderer = Renderer(scene.model, scene.spec.model.precision, memory=scene.spec.memory)
     compiler = EditCompiler(renderer, open_source, scene.spec.frame.metres_per_unit)
     scene, compiled = _compiled(scene, compiler)
     facts = facts_of(scene, renderer)
@@ -153,7 +154,9 @@ def _plan_picture(facts: SceneFacts, scene: Scene, renderer: Renderer) -> np.nda
     from .imaging import to_image
 
     camera = plan_camera(facts, scene.model.near_far[1], PLAN_WIDTH)
-    settings = RenderSettings(Quality.FAST, facts.appearance, background=scene.background)
+    settings = RenderSettings(
+        Quality.FAST, facts.appearance, background=scene.background, complete=False
+    )  # a city's blocks are not fetched for a small picture
     return to_image(Mode.COLOR, renderer.render(camera, settings).buffers, camera)
 
 
@@ -163,15 +166,19 @@ def facts_of(scene: Scene, renderer: Renderer) -> SceneFacts:
     low, high = (tuple(float(v) for v in corner) for corner in model.aabb)
     camera = scene.home_camera(*HOME_SIZE)
     distance = float(np.linalg.norm(scene.home_target() - camera.eye))
+    present, n_bytes = _blocks_of(renderer)
+    kind = scene.opened.kind
+    if renderer.stream is not None:
+        kind = f"{kind}, {plural(sum(present), 'block')}"
     return SceneFacts(
         path=scene.path.expanduser().absolute(),
         name=scene.name,
-        kind=scene.opened.kind,
-        n_bytes=renderer.tables.n_bytes,
+        kind=kind,
+        n_bytes=n_bytes,
         precision=renderer.precision.value,
         aabb=(low, high),
         division=model.layout.division,
-        present=tuple(block is not None for block in model.blocks),
+        present=present,
         n_levels=model.n_levels,
         n_directions=model.n_directions,
         channels=(model.density_channels, model.appearance_channels),
@@ -187,4 +194,17 @@ def facts_of(scene: Scene, renderer: Renderer) -> SceneFacts:
         edits=scene.edits,
         measurements=spec.measurements,
         has_photos=spec.dataset is not None,
+        memory=spec.memory,
     )
+
+
+def _blocks_of(renderer: Renderer) -> tuple[tuple[bool, ...], int]:
+    """Returns which blocks a field has, and the bytes of them all, whether or not they are in memory."""
+    from ..core.streaming.choice import packed_bytes
+
+    model, precision = renderer.model, renderer.precision
+    if (source := model.source) is None:
+        present = tuple(block is not None for block in model.blocks)
+        return present, packed_bytes(model, precision) if renderer.stream else renderer.tables.n_bytes
+    present = tuple(map(source.exists, range(model.layout.n_blocks)))
+    return present, sum(source.n_bytes(block, precision) for block in range(len(present)) if present[block])

@@ -24,12 +24,25 @@ from .theme import (
     Rgba,
     icon,
 )
-from .units import QUALITY_WORDS, Units, duration_text, figures, nice_length, resolution_text
+from .units import (
+    QUALITY_WORDS,
+    Units,
+    coarse_text,
+    duration_text,
+    figures,
+    is_waiting,
+    nice_length,
+    percent,
+    resolution_text,
+    waiting_text,
+)
 from .widgets import Pen
 
 MARGIN, PLATE_HEIGHT = 16, 36  # logical pixels
 SCALE_SHARE = 0.26  # of the viewport's width that the scale bar takes at most
 NEAR = 1e-3  # shares of the pivot distance nearer than which lines are cut
+SMALLEST_BLOCK = 8.0  # pixels that the side of a block must take for its borders to be drawn
+MOST_BLOCKS = 48  # in each direction from the camera whose borders are drawn
 WHITE: Rgba = (255, 255, 255, 255)
 
 
@@ -84,14 +97,17 @@ def badge_parts(status: RenderStatus) -> tuple[Rgba, list[tuple[str, Rgba]], flo
         words = [speed, "moving", resolution_text(status.scale), status.quality.value]
         texts = [(word, HUD_MUTED if at else HUD_TEXT) for at, word in enumerate(dict.fromkeys(words))]
         return HUD_WARN, texts, 0.0
+    if is_waiting(status):
+        return HUD_WARN, [("Waiting", HUD_TEXT), (waiting_text(status), HUD_MUTED)], status.progress
     if not status.finished:
-        texts = [("Refining", HUD_TEXT), (f"{100 * status.progress:.0f} %", HUD_MUTED)]
+        texts = [("Refining", HUD_TEXT), (percent(status.progress), HUD_MUTED)]
         return HUD_ACCENT, texts, status.progress
-    name = QUALITY_WORDS[status.quality]
-    texts = [(icon("check") + " " + name, HUD_TEXT), (resolution_text(status.scale), HUD_MUTED)]
+    name, mark = QUALITY_WORDS[status.quality], HUD_WARN if status.coarse else HUD_OK
+    worth = (coarse_text(status), HUD_WARN) if status.coarse else (resolution_text(status.scale), HUD_MUTED)
+    texts = [(name if status.coarse else f"{icon('check')} {name}", HUD_TEXT), worth]
     if status.frame_ms:
         texts.append((duration_text(status.frame_ms), HUD_MUTED))
-    return HUD_OK, texts, 1.0
+    return mark, texts, 1.0
 
 
 def draw_badge(pen: Pen, status: RenderStatus, width: int, height: int) -> None:
@@ -126,18 +142,43 @@ def draw_pivot(pen: Pen, width: int, height: int) -> None:
 
 
 def draw_borders(pen: Pen, scene: SceneFacts, camera: Camera, near: float) -> None:
-    """Draws the block grid at the height of the ground that the home view looks at."""
-    low, high = (np.array(corner) for corner in scene.aabb)
-    ground = ground_of(scene)
-    segments = []
-    for axis, count in enumerate(scene.division):
-        for at in np.linspace(low[axis], high[axis], count + 1):
-            start, end = low.copy(), high.copy()
-            start[axis] = end[axis] = at
-            start[2] = end[2] = ground
-            segments.append((start, end))
-    parts = visible_parts(camera, near, np.array(segments))
+    """Draws the borders of the blocks around the camera, on the ground that the home view looks at."""
+    parts = visible_parts(camera, near, border_lines(scene, camera))
     draw_lines(pen, parts, ((8, 12, 18, 70), 2.5), ((255, 255, 255, 150), 1))
+
+
+def border_lines(scene: SceneFacts, camera: Camera) -> np.ndarray:
+    """Returns the borders of the blocks that are near enough to be told apart in a picture. [n, 2, 3]
+
+    Along a line of the grid, borders of blocks that exist side by side are one segment.
+    """
+    low, high = (np.array(corner) for corner in scene.aabb)
+    ground, counts = ground_of(scene), np.array(scene.division)
+    side = (high - low)[:2] / counts
+    height = camera.eye[2] - ground
+    reach = np.sqrt(max((camera.fl_y * side.max() / SMALLEST_BLOCK) ** 2 - height**2, 0.0))
+    span = np.minimum(reach / side, MOST_BLOCKS)
+    middle = np.clip((np.array(camera.eye[:2]) - low[:2]) / side, 0, counts)
+    first = np.clip(np.floor(middle - span), 0, counts).astype(int)
+    last = np.clip(np.ceil(middle + span), 0, counts).astype(int)
+    if reach <= 0 or (last <= first).any():
+        return np.zeros((0, 2, 3))
+    present = np.fromiter(scene.present, bool, len(scene.present)).reshape(scene.division)
+    segments = []
+    for axis in (0, 1):
+        blocks = present[first[0] : last[0], first[1] : last[1]]
+        blocks = blocks if axis == 0 else blocks.T
+        padded = np.pad(blocks, ((1, 1), (1, 1)))
+        has_border = padded[1:] | padded[:-1]  # [line across the axis, place along it, one more at both ends]
+        steps = np.diff(has_border.astype(np.int8), axis=1)
+        line, start = np.nonzero(steps == 1)
+        _, end = np.nonzero(steps == -1)
+        ends = np.full((len(line), 2, 3), ground)
+        ends[:, :, axis] = (low[axis] + (first[axis] + line) * side[axis])[:, None]
+        along = first[1 - axis] + np.stack([start, end], axis=1)
+        ends[:, :, 1 - axis] = low[1 - axis] + along * side[1 - axis]
+        segments.append(ends)
+    return np.concatenate(segments)
 
 
 def draw_block_box(pen: Pen, scene: SceneFacts, block: int, camera: Camera, near: float) -> None:

@@ -20,7 +20,8 @@ from .warmup import Warmup
 if TYPE_CHECKING:  # these need torch, which is imported while the window is already there
     from ..core.edits.compiled import CompiledEdits
     from .opening import Loaded
-    from .render_worker import Picture, RenderRequest, RenderWorker
+    from .pictures import Picture, RenderRequest
+    from .render_worker import RenderWorker
 
 GROUND_SECONDS = 0.5  # between two estimates of the height of the ground
 COMPILING_SECONDS = 0.25  # after which it is said that the edits of the picture are not the newest
@@ -76,7 +77,8 @@ class PictureDesk:
         self._moved = self._ground_time = self._awaited_since = -math.inf
         self._ground = float(loaded.facts.home.pivot[2])
         x, y, _ = loaded.facts.home.pivot
-        self._warmup.open(loaded.compiler.preparations(x, y))
+        is_streamed = loaded.renderer.stream is not None  # then nobody has asked yet for blocks to survey
+        self._warmup.open(iter(()) if is_streamed else loaded.compiler.preparations(x, y))
 
     def close(self) -> bool:
         """Ends the threads; False when the first did not stop in time."""
@@ -105,7 +107,7 @@ class PictureDesk:
         """
         if self._worker is None or self._loaded is None or min(size) < 1:
             return
-        from .render_worker import request_for
+        from .pictures import request_for
 
         if size != self.size:
             if self.size != (0, 0) and self.picture is not None:
@@ -123,6 +125,8 @@ class PictureDesk:
         fps = self._rate.for_rendering(state.render.target_fps)
         request = request_for(shown, *size, moving, since, edits)
         request = replace(request, background=self.background(state), target_fps=fps)
+        if shown.pose != state.pose:
+            request = replace(request, ahead=(state.pose.camera(*size),))
         if moving and edits is not None and self._edit_job.is_behind:
             request = replace(request, resolution=min(request.resolution, DRAFT_SCALE))
         if moving and self._takes_turns and now - self._awaited_since < LONGEST_TURN:
@@ -134,6 +138,11 @@ class PictureDesk:
             self._awaited_since = now
         self._request = asked
         self._worker.submit(asked)
+
+    def look_again(self) -> None:
+        """Blocks that the picture lacks, and that would not come, may come now."""
+        if self._worker is not None:
+            self._worker.look_again()
 
     def background(self, state: ViewerState) -> tuple[float, float, float] | None:
         """Returns the colour behind the scene: the user's, else the scene's."""
@@ -171,6 +180,7 @@ class PictureDesk:
             height=height,
             backend=self._loaded.backend,
             ground=self._ground,
+            coarse=picture.coarse,
         )
 
     def take_failures(self) -> list[str]:

@@ -18,6 +18,8 @@ PICTURE_HEIGHTS = 3.0  # sizes of the plan from which its picture is taken, if t
 FAR_SHARE = 0.95  # of the far end of rays that the ground may be away then
 BLOCK_FILL = 1.3  # height of the view over the side of the block that it shows
 BLOCK_PITCH = math.radians(-40)  # a flight to a block looks down at least so steeply
+CLOSEST = 0.6  # share of the plan's width that a block takes at the largest scale
+PROBES = np.array([0.1, 0.5, 0.9])  # shares of a block's side at which it is looked whether it is covered
 REACH = 3.0  # scene sizes that a view without ground in sight is drawn far
 
 
@@ -42,6 +44,31 @@ class Plan:
         left = (x0 + x1) / 2 - width / per_unit / 2
         return cls(left, (y0 + y1) / 2 + height / per_unit / 2, per_unit, width, height)
 
+    def zoomed(self, factor: float, at: tuple[float, float]) -> Plan:
+        """Returns the plan drawn larger, with the same position under a pixel."""
+        x, y = self.to_scene(*at)
+        per_unit = self.per_unit * factor
+        return replace(self, left=x - at[0] / per_unit, top=y + at[1] / per_unit, per_unit=per_unit)
+
+    def moved(self, columns: float, rows: float) -> Plan:
+        """Returns the plan pushed by so many pixels."""
+        return replace(self, left=self.left - columns / self.per_unit, top=self.top + rows / self.per_unit)
+
+    def within(self, whole: Plan, closest: float) -> Plan:
+        """Returns the nearest plan that shows nothing beyond another one of the same size.
+
+        Args:
+            whole: What may be shown.
+            closest: Largest number of pixels for a scene unit.
+        """
+        per_unit = min(max(self.per_unit, whole.per_unit), max(closest, whole.per_unit))
+        resized = self.zoomed(per_unit / self.per_unit, (self.width / 2, self.height / 2))
+        across = whole.width / whole.per_unit - self.width / per_unit
+        along = whole.height / whole.per_unit - self.height / per_unit
+        left = min(max(resized.left, whole.left), whole.left + across)
+        top = max(min(resized.top, whole.top), whole.top - along)
+        return replace(resized, left=left, top=top)
+
     def to_plan(self, x: float, y: float) -> tuple[float, float]:
         """Turns a scene position into pixels."""
         return (x - self.left) * self.per_unit, (self.top - y) * self.per_unit
@@ -58,6 +85,38 @@ def block_footprint(scene: SceneFacts, block: int) -> tuple[float, float, float,
     width, depth = ((high[axis] - low[axis]) / scene.division[axis] for axis in (0, 1))
     x, y = low[0] + column * width, low[1] + row * depth
     return x, y, x + width, y + depth
+
+
+def closest(scene: SceneFacts, width: int) -> float:
+    """Returns the largest pixels for a scene unit that a plan of that width is useful at."""
+    (x0, y0, _), (x1, y1, _) = scene.aabb
+    side = max((x1 - x0) / scene.division[0], (y1 - y0) / scene.division[1])
+    return CLOSEST * width / side
+
+
+def block_at(scene: SceneFacts, x: float, y: float) -> int | None:
+    """Returns the block whose ground a position lies on, None outside of all."""
+    (x0, y0, _), (x1, y1, _) = scene.aabb
+    if not (x0 <= x < x1 and y0 <= y < y1):
+        return None
+    columns, rows = scene.division
+    return int((x - x0) / (x1 - x0) * columns) * rows + int((y - y0) / (y1 - y0) * rows)
+
+
+def blocks_in(scene: SceneFacts, outline: Sequence[tuple[float, float]]) -> np.ndarray:
+    """Returns which blocks a convex outline covers, at one of 3 x 3 probes at least. bool [n_blocks]"""
+    columns, rows = scene.division
+    low, high = scene.aabb
+    x, y = (
+        low[axis] + (np.arange(count)[:, None] + PROBES).ravel() * (high[axis] - low[axis]) / count
+        for axis, count in enumerate((columns, rows))
+    )
+    left = right = np.ones((3 * columns, 3 * rows), bool)
+    for (x0, y0), (x1, y1) in zip(outline, [*outline[1:], outline[0]], strict=True):
+        north, east = ((x1 - x0) * (y - y0))[None, :], ((y1 - y0) * (x - x0))[:, None]
+        left, right = left & (north >= east), right & (north <= east)
+    covered: np.ndarray = (left | right).reshape(columns, 3, rows, 3).any(axis=(1, 3)).ravel()
+    return covered
 
 
 def over_block(scene: SceneFacts, block: int, pose: Pose, ground: float) -> Pose:

@@ -12,7 +12,7 @@ from .plan import plan_camera
 from .thumbnails import Thumbnails, View
 
 if TYPE_CHECKING:  # it needs torch, which is imported while the window is already there
-    from .render_worker import Picture
+    from .pictures import Picture
 
 
 class PlanPicture:

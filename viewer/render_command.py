@@ -9,7 +9,7 @@ import math
 import signal
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,8 @@ def main(arguments: list[str]) -> int:
     for notice in scene.notices:
         say(f"note: {notice}")
     precision = Precision(given.precision) if given.precision else scene.spec.model.precision
-    renderer = Renderer(scene.model, precision)
+    memory = scene.spec.memory if given.memory is None else replace(scene.spec.memory, device=given.memory)
+    renderer = Renderer(scene.model, precision, memory=memory)
     if given.backend == "native" and renderer.backend_status.name != "native":
         raise InputError(f"--backend native must be left out here: {renderer.backend_status.detail}")
     metres_per_unit = scene.spec.frame.metres_per_unit
@@ -80,7 +81,10 @@ def main(arguments: list[str]) -> int:
         edits=EditCompiler(renderer, open_source, metres_per_unit).compile(edits) if edits else None,
     )
     provenance = Provenance(scene.opened.files, appearance, edits, scene.background, metres_per_unit)
-    return _render_shots(renderer, shots, settings, provenance)
+    try:
+        return _render_shots(renderer, shots, settings, provenance)
+    finally:
+        renderer.close()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -117,10 +121,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--precision", choices=("auto", "full", "half"), help="number format of the planes in memory"
     )
+    parser.add_argument(
+        "--memory",
+        type=_size,
+        metavar="SIZE",
+        help="of blocks at most, e.g. 4GB; pictures do not depend on it",
+    )
     parser.add_argument("--backend", choices=("auto", "native", "torch", "reference"), default="auto")
     parser.add_argument("--threads", type=threads, default=0, metavar="N", help="0: all cores")
     add_set(parser)
     return parser
+
+
+def _size(text: str) -> int:
+    """Reads a size in memory."""
+    from ..scenes.memory_section import size
+
+    try:
+        return size(int(text) if text.isdecimal() else text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a size such as 4GB or 500MB, got {text[:40]!r}") from None
 
 
 def _appearance(scene: Scene, given: argparse.Namespace) -> Appearance:

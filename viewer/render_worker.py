@@ -3,6 +3,9 @@
 A moving camera gets one fast picture after the other, at the scale that the controller finds; one that is
 under way is finished, as it is short. At rest the picture is refined in slices of tiles, from the middle
 outwards, over what is already shown; any other request cancels that within a tile.
+
+Blocks that a picture lacks are never waited for: coarse stand-ins show what they hold. At rest, the tiles
+that lacked something are rendered again when blocks have come, and replace the old ones little by little.
 """
 
 from __future__ import annotations
@@ -11,129 +14,55 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..core.appearance import Appearance, Grade
 from ..core.camera import Camera
-from ..core.edits.compiled import CompiledEdits
 from ..core.errors import InputError
-from ..core.render import Frame, RenderSettings
-from ..cuda.tables import FieldTables, FrameBuffers, Quality, RenderControl
+from ..core.render import RenderSettings
+from ..cuda.tables import FrameBuffers, Quality, RenderControl
 from .events import since_start
 from .imaging import BlockGrid, to_image
+from .pictures import Picture, Renderer, RenderRequest
 from .quality import ScaleController, Stage, rest_stages
 from .resolution import camera_at, centre_out, enlarged
-from .state import Mode, ViewerState
-
-if TYPE_CHECKING:
-    from .comparison import Beside
+from .supply import Fade, Lacks, Supply
 
 PUBLISH_EVERY = 0.1  # seconds between pictures of a refinement
 IMAGING_SHARE = 4  # a picture of a refinement costs at most one in so many parts of the time
 FIRST_SLICE = 16  # tiles of the first slice, as a share of all: 1 / 16
 SMALLEST_SLICE = 8  # tiles
+LOOK_EVERY = 0.05  # seconds between two looks at whether a block has come that the picture lacks
+LOOKS = 5  # after which it is found out whether any still may come
+FADE_EVERY = 0.04  # seconds between two pictures while new tiles replace old ones
 COST = {Quality.FAST: 1.0, Quality.CLUSTERED: 2.0, Quality.EXACT: 4.0}  # per pixel, for the progress only
 
 log = logging.getLogger(__name__)
 
 
-class Renderer(Protocol):
-    """What the worker needs of core.render.Renderer."""
-
-    tables: FieldTables
-
-    def render(
-        self,
-        camera: Camera,
-        settings: RenderSettings | None = None,
-        control: RenderControl | None = None,
-        buffers: FrameBuffers | None = None,
-    ) -> Frame:
-        """Renders the ordered tiles into the buffers and leaves the others alone."""
-        ...
-
-
 @dataclass(frozen=True)
-class RenderRequest:
-    """A picture that the window wants."""
+class _Drawing:
+    """A picture being rendered, or as it was rendered in full: a start for the next refinement."""
 
-    camera: Camera  # at the size of the viewport
-    mode: Mode = Mode.COLOR
-    quality_at_rest: Quality = Quality.EXACT
-    moving: bool = False
-    appearance: Appearance = field(default_factory=Appearance)
-    edits: CompiledEdits | None = None
-    background: tuple[float, float, float] | None = None
-    resolution: float = 1.0  # share of the viewport per side, at rest
-    target_fps: float = 15.0  # while moving
-    floor: float = 0.25  # coarsest scale while moving
-    input_time: float = 0.0  # when the user did what this shows, seconds since process start
-
-    @property
-    def view(self) -> tuple[object, ...]:
-        """What the rendered pixels depend on, beside quality and scale."""
-        return self.camera, replace(self.appearance, grade=Grade()), self.edits, self.background
-
-    @property
-    def look(self) -> tuple[Mode, Grade]:
-        """How the rendered pixels are shown."""
-        return self.mode, self.appearance.grade
-
-    def is_same(self, other: RenderRequest | None) -> bool:
-        """Whether both ask for the same picture, if at different times."""
-        return other is not None and replace(self, input_time=other.input_time) == other
-
-    def is_same_work(self, other: RenderRequest) -> bool:
-        """Whether both rest on the same rendering, though they may show it in different modes and grades."""
-        appearance = replace(self.appearance, grade=other.appearance.grade)
-        alike = replace(self, mode=other.mode, appearance=appearance, input_time=other.input_time)
-        return not self.moving and alike == other
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture to show; every array is its own copy."""
-
-    image: np.ndarray  # uint8 [height, width, 4], contiguous, opaque
-    depth: np.ndarray  # float32 [height, width] median z-depth, 0: no surface; for picking
-    camera: Camera  # at the size of the image
-    request: RenderRequest  # what it answers
-    quality: Quality  # of the finest tiles
-    scale: float  # share of the viewport per side
-    progress: float  # of the refinement at rest, in [0, 1]; 0 while moving
-    finished: bool  # nothing better will come for this request
-    render_ms: float  # spent on rendering this stage so far
-    published: float  # seconds since process start
-    beside: Beside | None = None  # what else the image shows
-
-    @property
-    def moving(self) -> bool:
-        """Whether it was made for a moving camera."""
-        return self.request.moving
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """What was last rendered in full: a start for the next refinement."""
-
-    view: tuple[object, ...]
     stage: Stage
     camera: Camera
     buffers: FrameBuffers
+    lacks: Lacks
+    fade: Fade | None = None  # from what was shown before
 
 
 class _Job:
-    """One request being served; only `request` and `has_shown` change."""
+    """One request being served; `request` changes only to another way to show the same."""
 
     def __init__(self, request: RenderRequest, renderer: Renderer, scene: int) -> None:
         self.request = request
         self.renderer = renderer
         self.scene = scene
         self.grid = BlockGrid.of(renderer.tables)
-        self.has_shown = False
+        self.supply = Supply(renderer)
+        self.image: np.ndarray | None = None  # that was last made for it
+        self.is_finished = False  # nothing better will come
 
     def settings(self, quality: Quality) -> RenderSettings:
         """Returns what to ask of the renderer."""
@@ -142,6 +71,8 @@ class _Job:
             appearance=self.request.appearance,
             edits=self.request.edits,
             background=self.request.background,
+            complete=False,
+            fades=self.request.moving,
         )
 
 
@@ -162,7 +93,7 @@ class RenderWorker:
         self._pending: RenderRequest | None = None
         self._job: _Job | None = None
         self._control: RenderControl | None = None
-        self._shown: _Shown | None = None
+        self._shown: tuple[tuple[object, ...], _Drawing] | None = None  # with the view that it is of
         self._mail: Picture | None = None
         self._failure: str | None = None
         self._stopping = False
@@ -190,6 +121,13 @@ class RenderWorker:
             if self._job is not None and not self._job.request.moving:
                 self._latest = None
                 self._cancel()
+
+    def look_again(self) -> None:
+        """Serves the newest request once more: what had no chance to come may come now."""
+        with self._condition:
+            if not self._stopping and self._job is None and self._pending is None:
+                self._pending = self._latest
+                self._condition.notify_all()
 
     def set_renderer(self, renderer: Renderer | None) -> None:
         """Changes the scene: drops request, pictures and refinement of the old one. None shows nothing."""
@@ -245,7 +183,7 @@ class RenderWorker:
         if pending is None or job.request.moving or pending.is_same_work(job.request):
             return False
         # Something is shown for every request at rest: a flood of them must not leave the window blank.
-        return pending.moving or job.has_shown
+        return pending.moving or job.image is not None
 
     # In the thread
 
@@ -297,119 +235,193 @@ class RenderWorker:
 
     def _serve_moving(self, job: _Job) -> None:
         stage = Stage(Quality.FAST, min(self._controller.scale, job.request.resolution))
-        camera = camera_at(job.request.camera, stage.scale)
-        buffers = FrameBuffers.empty(camera.width, camera.height)
+        drawing = self._blank(job, stage)
         began = time.perf_counter()
-        self._render(job, camera, stage, buffers)
+        self._render(job, drawing)
+        job.supply.note(drawing.lacks)
         render_ms = 1000 * (time.perf_counter() - began)
-        self._remember(job, stage, camera, buffers)
-        self._publish(job, stage, camera, buffers, 0.0, render_ms)
+        self._remember(job, drawing)
+        self._publish(job, drawing, 0.0, render_ms)
         self._controller = self._controller.after(render_ms + 1000 * self._imaging_seconds, stage.scale)
 
     def _serve_rest(self, job: _Job) -> None:
-        shown = self._shown if self._shown and self._shown.view == job.request.view else None
+        drawing = self._start(job)
         stages = rest_stages(
-            shown.stage if shown else None, job.request.quality_at_rest, job.request.resolution
+            drawing.stage if drawing else None, job.request.quality_at_rest, job.request.resolution
         )
-        if shown and not stages:
-            self._publish(job, shown.stage, shown.camera, shown.buffers, 1.0, 0.0)
+        if drawing and not stages:
+            job.supply.look(job.request)  # what was beyond reach before may come now
+            self._publish(job, drawing, 1.0, 0.0)
         work = sum(COST[stage.quality] * stage.scale**2 for stage in stages)
         done = 0.0
         for stage in stages:
             share = COST[stage.quality] * stage.scale**2 / work
-            self._refine(job, stage, done, share)
+            drawing = self._refine(job, stage, done, share)
             done += share
+        assert drawing is not None, "it was there, or has been rendered"
+        while not job.is_finished:
+            self._await_blocks(job, drawing)
+            if job.supply.has_come(job.request, drawing.lacks):
+                drawing = self._renew(job, drawing)
+            else:
+                self._publish(job, drawing, 1.0, 0.0)
 
-    def _refine(self, job: _Job, stage: Stage, done: float, share: float) -> None:
-        """Renders one stage over what is shown of this view, publishing on the way."""
+    def _start(self, job: _Job) -> _Drawing | None:
+        """Returns what is shown of the view already."""
+        view, drawing = self._shown or (None, None)
+        return drawing if view == job.request.view else None
+
+    def _blank(self, job: _Job, stage: Stage) -> _Drawing:
         camera = camera_at(job.request.camera, stage.scale)
-        start = self._shown if self._shown and self._shown.view == job.request.view else None
-        buffers = (
-            enlarged(start.buffers, camera) if start else FrameBuffers.empty(camera.width, camera.height)
-        )
-        order = centre_out(camera.width, camera.height)
+        buffers = FrameBuffers.empty(camera.width, camera.height)
+        return _Drawing(stage, camera, buffers, job.supply.lacks(camera))
+
+    def _refine(self, job: _Job, stage: Stage, done: float, share: float) -> _Drawing:
+        """Renders one stage over what is shown of this view, publishing on the way."""
+        start = self._start(job)
+        if start is None:
+            drawing = self._blank(job, stage)
+        else:
+            camera = camera_at(job.request.camera, stage.scale)
+            drawing = _Drawing(stage, camera, enlarged(start.buffers, camera), start.lacks.over(camera))
+        order = centre_out(drawing.camera.width, drawing.camera.height)
+        # Tiles that lacked something come last: it may have come until then.
+        order = order[np.argsort(drawing.lacks.tiles[order], kind="stable")]
+        drawing.lacks.forget_blocks()
         # With nothing to draw over, the first picture comes in one piece.
         size = max(len(order) // FIRST_SLICE, SMALLEST_SLICE) if start else len(order)
+        seconds = self._sweep(job, drawing, order, size, (done, share))
+        job.supply.note(drawing.lacks)
+        if stage.quality is Quality.FAST:
+            self._controller = self._controller.after(1000 * seconds, stage.scale)
+        return drawing
+
+    def _renew(self, job: _Job, drawing: _Drawing) -> _Drawing:
+        """Renders the tiles again that lacked something, and lets them replace the old ones."""
+        camera = drawing.camera
+        order = centre_out(camera.width, camera.height)
+        order = order[drawing.lacks.tiles[order]]
+        assert job.image is not None, "it is there before anything is renewed"
+        fade = Fade(job.image, job.request.look)
+        renewed = replace(drawing, lacks=drawing.lacks.over(camera), fade=fade)
+        renewed.lacks.forget_blocks()
+        self._sweep(job, renewed, order, max(len(order) // FIRST_SLICE, SMALLEST_SLICE), (1.0, 0.0))
+        job.supply.note(renewed.lacks, is_whole=False)
+        while not fade.is_over(time.monotonic()):
+            self._pause(job, FADE_EVERY)
+            self._publish(job, renewed, 1.0, 0.0)
+        renewed = replace(renewed, fade=None)
+        self._publish(job, renewed, 1.0, 0.0)
+        return renewed
+
+    def _await_blocks(self, job: _Job, drawing: _Drawing) -> None:
+        """Sleeps until a block has come that a picture lacks, none will, or it is to be shown otherwise."""
+        job.supply.look(job.request)
+        while job.supply.is_coming(drawing.lacks):  # this takes longer to find out than the other
+            for _ in range(LOOKS):
+                if job.supply.has_come(job.request, drawing.lacks) or self._pause(job, LOOK_EVERY):
+                    return
+
+    def _pause(self, job: _Job, seconds: float) -> bool:
+        """Sleeps a little; True where the picture is to be shown otherwise. Raises _Superseded."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._pending is not None or self._has_ended(job), seconds)
+            if self._has_ended(job):
+                raise _Superseded
+            return self._pending is not None
+
+    def _sweep(
+        self, job: _Job, drawing: _Drawing, order: np.ndarray, size: int, progress: tuple[float, float]
+    ) -> float:
+        """Renders tiles in slices, the first of a size, publishing on the way; returns the seconds it took.
+
+        Args:
+            job: That is served.
+            drawing: To be drawn over.
+            order: Of the tiles.
+            size: Tiles of the first slice.
+            progress: Of the job so far, and what this is a share of.
+        """
         taken, render_seconds, look = 0, 0.0, job.request.look
         published = time.perf_counter()
         while taken < len(order):
+            tiles = order[taken : taken + size]
             began = time.perf_counter()
-            self._render(job, camera, stage, buffers, order[taken : taken + size])
+            self._render(job, drawing, tiles)
             seconds = time.perf_counter() - began
             render_seconds += seconds
-            taken = min(taken + size, len(order))
+            taken += len(tiles)
+            if drawing.fade:
+                drawing.fade.begin(tiles, time.monotonic())
             pause = max(PUBLISH_EVERY, IMAGING_SHARE * self._imaging_seconds)
             size = int(np.clip(size * pause / max(seconds, 1e-6), SMALLEST_SLICE, 4 * size))
             due = began + seconds - published >= 0.9 * pause or job.request.look != look
             if taken == len(order):
-                self._remember(job, stage, camera, buffers)
-                self._learn(stage, render_seconds)
+                self._remember(job, drawing)
             if due or taken == len(order):
-                progress = done + share * taken / len(order)
-                self._publish(job, stage, camera, buffers, progress, 1000 * render_seconds)
+                done, share = progress
+                self._publish(job, drawing, done + share * taken / len(order), 1000 * render_seconds)
                 published, look = time.perf_counter(), job.request.look
+        return render_seconds
 
-    def _learn(self, stage: Stage, seconds: float) -> None:
-        if stage.quality is Quality.FAST:
-            self._controller = self._controller.after(1000 * seconds, stage.scale)
-
-    def _render(
-        self, job: _Job, camera: Camera, stage: Stage, buffers: FrameBuffers, order: np.ndarray | None = None
-    ) -> None:
+    def _render(self, job: _Job, drawing: _Drawing, order: np.ndarray | None = None) -> None:
         """Renders some tiles, or all; raises _Superseded when that was cancelled."""
+        job.supply.look(job.request)
         with self._condition:
             self._adopt(job)
-            if self._is_superseded(job):
+            if self._has_ended(job):
                 raise _Superseded
-            control = self._control = RenderControl(camera.width, camera.height, order)
-        frame = job.renderer.render(camera, job.settings(stage.quality), control, buffers)
+            control = self._control = job.supply.control(drawing.camera, order)
+        settings = job.settings(drawing.stage.quality)
+        frame = job.renderer.render(drawing.camera, settings, control, drawing.buffers)
         if not frame.is_complete:
             raise _Superseded
+        drawing.lacks.note(control)
+
+    def _has_ended(self, job: _Job) -> bool:
+        """Whether the job is not wanted any more. Under the lock."""
+        return self._is_superseded(job) or (self._control is not None and self._control.is_cancelled)
 
     def _adopt(self, job: _Job) -> None:
         """Goes on with the work for a new request that only shows it in another mode."""
         if self._pending is not None and self._pending.is_same_work(job.request):
             job.request, self._pending = self._pending, None
 
-    def _remember(self, job: _Job, stage: Stage, camera: Camera, buffers: FrameBuffers) -> None:
+    def _remember(self, job: _Job, drawing: _Drawing) -> None:
         with self._condition:
             if job.scene == self._scene:
-                self._shown = _Shown(job.request.view, stage, camera, buffers)
+                self._shown = job.request.view, replace(drawing, fade=None)
 
-    def _publish(
-        self,
-        job: _Job,
-        stage: Stage,
-        camera: Camera,
-        buffers: FrameBuffers,
-        progress: float,
-        render_ms: float,
-    ) -> None:
+    def _publish(self, job: _Job, drawing: _Drawing, progress: float, render_ms: float) -> None:
         with self._condition:
             self._adopt(job)
             request = job.request
+        stage, buffers = drawing.stage, drawing.buffers
         began = time.perf_counter()
         grade = request.appearance.grade
-        image = to_image(request.mode, buffers, camera, job.grid, grade=grade, edits=request.edits)
+        image = to_image(request.mode, buffers, drawing.camera, job.grid, grade=grade, edits=request.edits)
+        shown = drawing.fade.mixed(image, request.look, time.monotonic()) if drawing.fade else image
         self._imaging_seconds = time.perf_counter() - began
-        final = Stage(request.quality_at_rest, request.resolution)
+        is_final = not request.moving and stage == Stage(request.quality_at_rest, request.resolution)
+        is_done = is_final and progress >= 1 - 1e-9 and drawing.fade is None
         picture = Picture(
-            image=image,
+            image=shown,
             depth=buffers.median_depth.numpy().copy(),
-            camera=camera,
+            camera=drawing.camera,
             request=request,
             quality=stage.quality,
             scale=stage.scale,
             progress=progress,
-            finished=not request.moving and stage == final and progress >= 1 - 1e-9,
+            finished=is_done and not job.supply.can_better(request, drawing.lacks),
             render_ms=render_ms,
             published=since_start(),
+            coarse=drawing.lacks.share,
         )
         with self._condition:
             if self._is_superseded(job):
                 raise _Superseded
             self._mail = picture
-            job.has_shown = True
+            job.image, job.is_finished = image, picture.finished
         self._on_wake()
 
     def _report(self, job: _Job, error: Exception) -> None:
@@ -421,28 +433,3 @@ class RenderWorker:
             self._shown = None  # its buffers may be half overwritten
             self._failure = sentence
         self._on_wake()
-
-
-def request_for(
-    state: ViewerState,
-    width: int,
-    height: int,
-    moving: bool,
-    input_time: float,
-    edits: CompiledEdits | None = None,
-) -> RenderRequest:
-    """Returns what the window wants to see of a state, for a viewport in pixels."""
-    preferences = state.render
-    return RenderRequest(
-        camera=state.pose.camera(width, height),
-        mode=preferences.mode,
-        quality_at_rest=preferences.quality_at_rest,
-        moving=moving,
-        appearance=state.appearance,
-        edits=edits,
-        background=preferences.background,
-        resolution=preferences.resolution,
-        target_fps=preferences.target_fps,
-        floor=preferences.floor,
-        input_time=input_time,
-    )

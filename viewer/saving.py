@@ -14,9 +14,10 @@ import torch
 
 from ..core.errors import InputError
 from ..core.output import Compared, Provenance, write_frame
-from ..core.render import Frame
-from ..cuda.tables import FrameBuffers
-from .render_worker import Picture, RenderRequest
+from ..core.render import Frame, Renderer, RenderSettings
+from ..cuda.tables import FrameBuffers, RenderControl
+from .imaging import BlockGrid, to_image
+from .pictures import Picture, RenderRequest
 from .state import SceneFacts
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,22 @@ def save_picture(picture: Picture, facts: SceneFacts, files: tuple[Path, ...]) -
         log.warning("saving failed: %s", error)
         return f"The picture was not saved: {error}", "error"
     return f"Saved {path}", "info"
+
+
+def completed(picture: Picture, renderer: Renderer, control: RenderControl) -> Picture | None:
+    """Returns a picture with all of its blocks, however many of them fit into memory; None: cancelled.
+
+    Raises:
+        InputError: A block cannot be read.
+    """
+    asked, camera = picture.request, picture.camera
+    settings = RenderSettings(picture.quality, asked.appearance, asked.edits, asked.background)
+    frame = renderer.render(camera, settings, control)
+    if not frame.is_complete:
+        return None
+    grid, grade = BlockGrid.of(renderer.tables), asked.appearance.grade
+    image = to_image(asked.mode, frame.buffers, camera, grid, grade=grade, edits=asked.edits)
+    return replace(picture, image=image, depth=frame.median_depth, coarse=0.0)
 
 
 def _provenance(request: RenderRequest, files: tuple[Path, ...], facts: SceneFacts) -> Provenance:

@@ -43,12 +43,14 @@ from .plan import over_block
 from .plan_picture import PlanPicture
 from .selector import Selector
 from .state import Message, Navigation, Pose, RenderStatus, ViewerState
+from .stream_watch import StreamWatch
 
 if TYPE_CHECKING:  # these need torch, which is imported while the window is already there
     from ..core.render import Renderer
+    from ..core.streaming.contracts import FetchRecord, StreamStatus
     from ..scenes.load import Scene
     from .comparison import Comparison
-    from .render_worker import Picture
+    from .pictures import Picture
 
 INFO_SECONDS = 6.0  # that a message stays which is no error
 JOB_SECONDS = 0.25  # between two reports of work in the background
@@ -92,6 +94,7 @@ class Session:
         self.measuring = Measuring(wake)
         self.selector = Selector(wake)
         self._plan = PlanPicture(wake)
+        self._stream = StreamWatch(events)
         self._loaded: Loaded | None = None
         self._opening_since = 0.0
         self._glide: Glide | None = None
@@ -194,6 +197,33 @@ class Session:
         """The open scene as its files say it."""
         return self._loaded.scene if self._loaded else None
 
+    # Streaming
+
+    @property
+    def stream_status(self) -> StreamStatus | None:
+        """What there is to say of the streaming of the scene, at most some tenths of a second old."""
+        return self._stream.status
+
+    @property
+    def stream_version(self) -> int:
+        """Counts the changes of `stream_status`."""
+        return self._stream.version
+
+    @property
+    def fetch_records(self) -> tuple[FetchRecord, ...]:
+        """The last fetches of blocks, oldest first."""
+        return self._stream.records
+
+    def evict_block(self, block: int) -> None:
+        """Takes a block out of memory; it comes back when it is wanted anew."""
+        self._stream.evict(block)
+        self.desk.look_again()
+
+    def reload_block(self, block: int) -> None:
+        """Fetches a block once more, also one that has failed."""
+        self._stream.reload(block)
+        self.desk.look_again()
+
     # Opening
 
     def open(self, path: Path, overrides: Sequence[str] = ()) -> None:
@@ -230,8 +260,10 @@ class Session:
     def _adopt(self, loaded: Loaded) -> None:
         self._loaded, self._glide = loaded, None
         self.jobs.cancel()
+        self._saver.close()
         self.desk.open(loaded)
         self._plan.open(loaded)
+        self._stream.open(loaded.renderer.stream, loaded.facts.memory)
         self.measuring.open()
         self.selector.open(loaded.compiler.terrain)
         self.keeper.open(loaded.scene)
@@ -251,6 +283,7 @@ class Session:
         """Lets time pass: arrivals, the end of a glide, messages that have been read."""
         self._take_opened()
         self._poll_job()
+        self._follow_stream(now)
         for failure in self.desk.take_failures():
             self._events.write("error", text=failure)
             self.submit(ShowMessage(failure, "error"))
@@ -270,6 +303,16 @@ class Session:
             self._message = (message, now)
         elif message is not None and message.severity != "error" and now - self._message[1] > INFO_SECONDS:
             self.submit(DismissMessage())
+
+    def _follow_stream(self, now: float) -> None:
+        """Hands wishes over to the streaming of blocks, and what there is to say of it to the state."""
+        if self._stream.follow(self.state):
+            self.desk.look_again()
+        version = self._stream.version
+        for said in self._stream.advance(now):
+            self.submit(said)
+        if version != self._stream.version:
+            self.submit(SetStatus(self._stream.noted_in(self.state.status)))
 
     def _poll_job(self) -> None:
         """Hands over what a job in the background has made, and reports how far it is."""
@@ -309,14 +352,15 @@ class Session:
         if taken is None:
             return None
         picture, status = taken
-        self.submit(SetStatus(status))
+        self._stream.touch()
+        self.submit(SetStatus(self._stream.noted_in(status)))
         if self._saver.is_waiting and self.desk.standing is not None:
             self.save_picture()
         return picture
 
     def next_time(self, now: float) -> float:
         """Returns when `advance` or `ask` have something to do even if nothing happens before."""
-        times = [self.desk.next_time(now, self.state)]
+        times = [self.desk.next_time(now, self.state), self._stream.next_time(now)]
         if self._glide is not None:
             times.append(now + 1 / 60)
         if self.jobs.status is not None or self.desk.is_behind:
@@ -338,7 +382,8 @@ class Session:
     @property
     def _is_idle(self) -> bool:
         busy = self.state.opening or self._glide is not None or self.jobs.status is not None
-        return not busy and not self.measuring.is_busy and self.desk.is_idle(self.state)
+        busy = busy or self._stream.is_busy or self.measuring.is_busy
+        return not busy and self.desk.is_idle(self.state)
 
     # What the picture shows
 
@@ -374,7 +419,7 @@ class Session:
     def save_picture(self) -> None:
         """Saves the picture in its resting quality: now if it stands, else as soon as it does."""
         if self._loaded is not None:
-            self._saver.save(self.desk.standing, self._loaded)
+            self._saver.save(self.desk.standing, self._loaded, self.state.status)
 
     def close(self) -> bool:
         """Ends the threads; False when the first did not stop in time."""
@@ -383,4 +428,7 @@ class Session:
         self.selector.close()
         self.measuring.close()
         self._plan.close()
-        return self.desk.close()
+        self._saver.close()
+        ended = self.desk.close()
+        self._stream.close()
+        return ended

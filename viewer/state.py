@@ -13,6 +13,7 @@ from ..core.appearance import Appearance
 from ..core.camera import Camera
 from ..core.edits.layers import Prism, Stack
 from ..core.measure import Measurement, Point3
+from ..core.streaming.contracts import MemoryBudget
 from ..cuda.tables import Quality
 
 MAX_PITCH = math.radians(89.9)  # beyond this a heading is read from the picture's up direction
@@ -207,6 +208,7 @@ class SceneFacts:
     edits: Stack = ()  # of the scene file
     measurements: tuple[Measurement, ...] = ()  # of the scene file
     has_photos: bool = False  # the scene file names the photographs that it was learnt from
+    memory: MemoryBudget = field(default_factory=MemoryBudget)  # that the scene file asks for
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,10 @@ class RenderStatus:
     height: int = 0  # of the picture shown, pixels
     ground: float | None = None  # height of the ground in the picture, scene units; None: not known yet
     backend: str = ""  # "native, 2 threads", "torch (no compiler found)"
+    coarse: float = 0.0  # share of the picture's tiles that read a coarse stand-in for a block
+    missing: int = 0  # blocks that the view wants and that may still come
+    beyond: int = 0  # blocks that the view wants and for which the memory budget has no room
+    pressure: str = ""  # what was given up last to stay within the memory budget
 
 
 @dataclass(frozen=True)
@@ -287,5 +293,7 @@ class ViewerState:
     help_shown: bool = False
     show_block_borders: bool = False
     selected_block: int | None = None
+    memory: MemoryBudget = field(default_factory=MemoryBudget)  # what streaming may use
+    pinned: frozenset[int] = frozenset()  # blocks that stay in memory wherever the camera is
     recent: tuple[Path, ...] = ()  # newest first, at most MAX_RECENT
     theme: Theme = Theme.DARK

@@ -99,6 +99,7 @@ HUD_MUTED: Rgba = (176, 184, 193, 255)
 HUD_ACCENT: Rgba = (92, 164, 255, 255)
 HUD_OK: Rgba = (93, 187, 126, 255)
 HUD_WARN: Rgba = (226, 168, 62, 255)
+HUD_BAD: Rgba = (229, 101, 94, 255)
 HUD_INK: Rgba = (10, 14, 18, 255)  # text on a bright mark
 AXIS_EAST: Rgba = (240, 96, 88, 255)
 AXIS_NORTH: Rgba = (104, 204, 120, 255)
@@ -227,6 +228,7 @@ THEMES: dict[str, Style] = {
     "value": Style({**FRAMELESS, "Text": "text"}, {**PLAIN, "ButtonTextAlign": ALIGN_LEFT}),
     "right": Style({**FRAMELESS, "Text": "muted"}, {**PLAIN, "ButtonTextAlign": ALIGN_RIGHT}),
     "right_value": Style({**FRAMELESS, "Text": "text"}, {**PLAIN, "ButtonTextAlign": ALIGN_RIGHT}),
+    "right_warn": Style({**FRAMELESS, "Text": "warn"}, {**PLAIN, "ButtonTextAlign": ALIGN_RIGHT}),
     "muted": Style({"Text": "muted"}),
     "warn": Style({"Text": "warn"}),
     "even": Style({}, {"CellPadding": (4, 0)}),

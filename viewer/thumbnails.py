@@ -17,7 +17,7 @@ from .state import Mode
 
 if TYPE_CHECKING:  # torch is imported while the window is already there
     from ..core.edits.compiled import CompiledEdits
-    from .render_worker import Renderer, RenderRequest
+    from .pictures import Renderer, RenderRequest
 
 KEPT = 8  # views of which pictures are kept: undo comes back to them
 
@@ -145,6 +145,6 @@ def _render(renderer: Renderer, view: View, appearance: Appearance, control: Ren
     from ..core.render import RenderSettings
     from .imaging import to_image
 
-    settings = RenderSettings(Quality.FAST, appearance, view.edits, view.background)
+    settings = RenderSettings(Quality.FAST, appearance, view.edits, view.background, complete=False)
     frame = renderer.render(view.camera, settings, control)
     return to_image(Mode.COLOR, frame.buffers, view.camera, grade=appearance.grade)

@@ -134,10 +134,37 @@ def quality_text(status: RenderStatus) -> str:
     """Says in one line what the picture is worth: "moving · ½ res · fast", "refining 43 %", "exact"."""
     if status.moving:
         return f"moving · {resolution_text(status.scale)} · {status.quality.value}"
+    if is_waiting(status):
+        return f"waiting for {waiting_text(status)}"
     if not status.finished:
-        return f"refining {100 * status.progress:.0f} %"
+        return f"refining {percent(status.progress)}"
     share = "" if status.scale >= 1 else f" · {resolution_text(status.scale)}"
-    return status.quality.value + share
+    return status.quality.value + share + (f" · {coarse_text(status)}" if status.coarse else "")
+
+
+def is_waiting(status: RenderStatus) -> bool:
+    """Whether a picture at rest has all that there is, and blocks of it are still to come."""
+    return not status.moving and not status.finished and status.progress > 0.999 and status.missing > 0
+
+
+def waiting_text(status: RenderStatus) -> str:
+    """Says how many blocks are still to come."""
+    return plural(status.missing, "block")
+
+
+def coarse_text(status: RenderStatus) -> str:
+    """Says how much of a picture shows stand-ins of blocks, for which there is no room in memory."""
+    return f"{percent(max(status.coarse, 0.01))} coarse"
+
+
+def percent(share: float) -> str:
+    """Writes a share as whole percent."""
+    return f"{100 * share:.0f} %"
+
+
+def plural(count: int, word: str) -> str:
+    """Writes a number of things: "1 block", "10 000 blocks"."""
+    return f"{grouped(count, 0)} {word}{'' if count == 1 else 's'}"
 
 
 def duration_text(milliseconds: float) -> str:

@@ -63,12 +63,14 @@ class Widgets:
         """Whether an input holds the keyboard."""
         return any(dpg.is_item_active(item) for item in self._inputs)
 
-    def takes_keys(self, item: int) -> int:
-        """Registers an input whose typing must not reach the viewport."""
+    def takes_keys(self, item: int, completed: Callable[[], None] | None = None) -> int:
+        """Registers an input whose typing must not reach the viewport; `completed` once a change is."""
         self._inputs.append(item)
         # ImGui takes in one queued key a frame: a callback per edit makes the main loop draw the next frames.
         with dpg.item_handler_registry() as handlers:
             dpg.add_item_edited_handler(callback=lambda: None)
+            if completed is not None:
+                dpg.add_item_deactivated_after_edit_handler(callback=lambda: completed())
         dpg.bind_item_handler_registry(item, handlers)
         return item
 
@@ -135,7 +137,7 @@ class Widgets:
         dpg.add_spacer(height=0)
 
     @contextmanager
-    def section(self, title: str) -> Iterator[int]:
+    def section(self, title: str, opened: bool = True) -> Iterator[int]:
         """Adds a block that folds: a button shows a group; a header would hand its font to its children."""
 
         def toggle(sender: int) -> None:
@@ -144,10 +146,13 @@ class Widgets:
             dpg.set_item_label(sender, icon("chevron-down" if shown else "chevron-right", title))
 
         head = dpg.add_button(
-            label=icon("chevron-down", title), width=-1, height=self.look.px(ROW_HEIGHT), callback=toggle
+            label=icon("chevron-down" if opened else "chevron-right", title),
+            width=-1,
+            height=self.look.px(ROW_HEIGHT),
+            callback=toggle,
         )
         self.styled(head, "value", "strong")
-        with dpg.group() as group:
+        with dpg.group(show=opened) as group:
             yield group
         self.rule()
 
@@ -266,9 +271,16 @@ class Pen:
             (x, y), (x + width, y + height), color=NONE, fill=fill, rounding=corner, parent=self._parent
         )
 
-    def picture(self, texture: int, width: float, height: float, uv_max: tuple[float, float]) -> None:
-        """Draws a texture from the top left corner on."""
-        dpg.draw_image(texture, (0, 0), (width, height), uv_max=uv_max, parent=self._parent)
+    def picture(
+        self,
+        texture: int,
+        width: float,
+        height: float,
+        uv_max: tuple[float, float],
+        uv_min: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
+        """Draws a texture, or a part of it, from the top left corner on."""
+        dpg.draw_image(texture, (0, 0), (width, height), uv_min=uv_min, uv_max=uv_max, parent=self._parent)
 
     def frame(self, x: float, y: float, width: float, height: float, color: Rgba, **options: Any) -> None:
         """Draws a rectangle."""

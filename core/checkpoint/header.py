@@ -86,7 +86,7 @@ def read_file(path: Path) -> LandmarkFile:
     return LandmarkFile(
         path=path,
         container=container,
-        header=_read_header(Values(file, "kwargs.", kwargs)),
+        header=read_header(Values(file, "kwargs.", kwargs)),
         settings=stated_settings(file, root).over(_read_settings(file, kwargs.get("args"))),
         tensors=tensors,
         grid_shape=_read_grid_shape(top, tensors),
@@ -108,7 +108,12 @@ def _unwrap(file: str, state: dict[Any, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_header(kwargs: Values) -> Header:
+def read_header(kwargs: Values) -> Header:
+    """Checks LandMark's `kwargs`.
+
+    Raises:
+        InputError: Something is missing or cannot be.
+    """
     density = kwargs.integers("density_n_comp", (1, 3), 1)
     near_far = kwargs.interval("near_far")
     header = Header(

@@ -8,10 +8,10 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import InputError
-from .header import LandmarkFile, read_file
+from .header import Header, LandmarkFile, read_file
 from .landmark import STACKED, SUB_FILES, Kind, Opened, open_checkpoint, recognise
 from .metadata import described
-from .naming import CheckpointName, find_checkpoint
+from .naming import STORE_INDEX, CheckpointName, find_checkpoint
 from .weights import NERF_SKIP
 
 
@@ -32,6 +32,8 @@ def describe(path: Path) -> Description:
     """Describes the named file and the set that it belongs to, reading no planes."""
     if path.is_dir():
         path = find_checkpoint(path)
+    if path.name == STORE_INDEX:
+        return _describe_store(path)
     file = read_file(path)
     kind = recognise(file)
     opened = _try_to_open(path)
@@ -39,8 +41,8 @@ def describe(path: Path) -> Description:
         ("file", str(path)),
         ("kind", _kind_text(file, kind)),
         ("files", _files_text(file, kind)),
-        ("size", f"{_bytes(file.container.n_bytes)}, {_dtypes(file)}"),
-        *_header_entries(file),
+        ("size", f"{shown_bytes(file.container.n_bytes)}, {_dtypes(file)}"),
+        *header_entries(file.header, "basis_den.weight" in (file.tensors or {})),
         *_field_entries(file, kind, opened),
         *_network_entries(file),
         ("alpha mask", _mask_text(file)),
@@ -49,6 +51,12 @@ def describe(path: Path) -> Description:
         *described(str(path), file.container.root),
     ]
     return Description(path, tuple(entries))
+
+
+def _describe_store(path: Path) -> Description:
+    from ..store.describe import store_entries  # which reads headers as this package does
+
+    return Description(path, tuple(store_entries(path)))
 
 
 def _try_to_open(path: Path) -> Opened | InputError:
@@ -75,7 +83,8 @@ def _files_text(file: LandmarkFile, kind: Kind) -> str:
     return file.path.name
 
 
-def _bytes(count: int) -> str:
+def shown_bytes(count: int) -> str:
+    """Returns a number of bytes for people."""
     for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if count >= size:
             return f"{count / size:.1f} {unit}"
@@ -91,13 +100,13 @@ def _numbers(values: list[float]) -> str:
     return "(" + ", ".join(f"{value:g}" for value in values) + ")"
 
 
-def _header_entries(file: LandmarkFile) -> list[tuple[str, str]]:
-    header = file.header
+def header_entries(header: Header, is_nonlinear: bool) -> list[tuple[str, str]]:
+    """Returns label and text of what the header says; is_nonlinear: density has a basis."""
     low, high = header.aabb.tolist()
     activation = header.activation
     if header.activation == "softplus":
         activation += f" with shift {header.density_shift:g}"
-    if file.tensors is not None and "basis_den.weight" in file.tensors:
+    if is_nonlinear:
         activation += ", nonlinear density"
     return [
         ("bounds", f"{_numbers(low)} to {_numbers(high)} scene units"),
@@ -162,7 +171,7 @@ def _parameters_text(opened: Opened | InputError) -> str:
     if isinstance(opened, InputError):
         return "not known before all files are there"
     full = opened.model.n_parameter_bytes
-    return f"{_bytes(full)} of planes and lines in full precision, {_bytes(full // 2)} in half"
+    return f"{shown_bytes(full)} of planes and lines in full precision, {shown_bytes(full // 2)} in half"
 
 
 def _network_entries(file: LandmarkFile) -> list[tuple[str, str]]:

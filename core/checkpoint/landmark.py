@@ -11,8 +11,8 @@ from ..blocks import BlockLayout
 from ..errors import InputError
 from ..gridnerf import GridNeRF
 from ..settings import LANDMARK_DEFAULTS, ModelSettings, Sampling
-from .header import LandmarkFile, read_file
-from .naming import CheckpointName, find_checkpoint
+from .header import Header, LandmarkFile, read_file
+from .naming import STORE_INDEX, CheckpointName, find_checkpoint
 from .pieces import (
     Pieces,
     channel_pieces,
@@ -75,12 +75,14 @@ def open_checkpoint(path: Path, *settings: ModelSettings) -> Opened:
     """Opens a checkpoint: a file of any layout, one file of a set, or a folder that holds one.
 
     Args:
-        path: The file or folder.
+        path: The file or folder; also a block store, or its index.
         settings: What the scene and its config state, in falling priority. After them counts what the file
             says of its own run, then LandMark's defaults; each default that is assumed becomes a notice.
     """
     if path.is_dir():
         path = find_checkpoint(path)
+    if path.name == STORE_INDEX:
+        return _open_store(path, settings)
     file = read_file(path)
     kind = recognise(file)
     stated = reduce(ModelSettings.over, [*settings, file.settings], ModelSettings())
@@ -92,6 +94,23 @@ def open_checkpoint(path: Path, *settings: ModelSettings) -> Opened:
         state = StateDict(str(file.path), file.tensors or {})
         source = _Source(kind, (file,), state, whole_pieces([state]))
     return _assemble(file, source, stated)
+
+
+def _open_store(path: Path, settings: tuple[ModelSettings, ...]) -> Opened:
+    from ..store.store import Store  # which reads headers and networks as this package does
+
+    store = Store.open(path.parent)
+    model, index = store.model(), store.index
+    stated = reduce(ModelSettings.over, [*settings, index.settings], ModelSettings())
+    if stated.plane_division not in (None, index.division) and index.n_blocks > 1:
+        raise InputError(
+            f"{path}: model.plane_division must be {list(index.division)} as the store says, "
+            f"got {list(stated.plane_division or ())}; leave it out"
+        )
+    complete, assumed = _complete(stated, path, index.header, index.mask is not None, model.nerf is not None)
+    complete = replace(complete, plane_division=index.settings.plane_division)
+    model = replace(model, settings=complete, near_far=complete.near_far or model.near_far)
+    return Opened(model, tuple(assumed), f"block store of {index.kind}", (path,))
 
 
 def recognise(file: LandmarkFile) -> Kind:
@@ -232,7 +251,7 @@ def _assemble(file: LandmarkFile, source: _Source, stated: ModelSettings) -> Ope
     latent_dim = 0 if embedding is None else embedding.shape[1]
     nerf = read_nerf(state, n_density, n_appearance, latent_dim)
     occupancy = base.mask()
-    complete, assumed = _complete(stated, base, occupancy is not None, nerf is not None)
+    complete, assumed = _complete(stated, base.path, header, occupancy is not None, nerf is not None)
     model = GridNeRF(
         aabb=header.aabb,
         grid_size=header.grid_size,
@@ -298,12 +317,12 @@ def _division(source: _Source, base: LandmarkFile, stated: tuple[int, int] | Non
 
 
 def _complete(
-    stated: ModelSettings, base: LandmarkFile, has_mask: bool, has_nerf: bool
+    stated: ModelSettings, path: Path, header: Header, has_mask: bool, has_nerf: bool
 ) -> tuple[ModelSettings, list[str]]:
     """Fills in what nobody stated and says so, where it matters for this file."""
     notices = []
     if not has_nerf and (stated.run_nerf or stated.residual_nerf):
-        notices.append(f"{base.path.name} has no NeRF branch, so run_nerf and residual_nerf are ignored.")
+        notices.append(f"{path.name} has no NeRF branch, so run_nerf and residual_nerf are ignored.")
         stated = replace(stated, run_nerf=False, residual_nerf=False)
     hull = stated.sampling is Sampling.HULL
     relevant = {
@@ -320,17 +339,17 @@ def _complete(
             default = getattr(LANDMARK_DEFAULTS, name)
             shown = default.value if isinstance(default, Sampling) else str(default).lower()
             notices.append(f"model.{name} is stated nowhere, so LandMark's default {shown} is assumed.")
-    complete = stated.over(LANDMARK_DEFAULTS).over(ModelSettings(near_far=base.header.near_far))
-    _check_sample_counts(complete, base)
+    complete = stated.over(LANDMARK_DEFAULTS).over(ModelSettings(near_far=header.near_far))
+    _check_sample_counts(complete, path)
     return complete, notices
 
 
-def _check_sample_counts(settings: ModelSettings, base: LandmarkFile) -> None:
+def _check_sample_counts(settings: ModelSettings, path: Path) -> None:
     for name in ("n_importance", "nerf_n_importance"):
         count = getattr(settings, name)
         if not 1 <= count <= MAX_HULL_SAMPLES:
             raise InputError(
-                f"{base.path}: model.{name} must be from 1 to {MAX_HULL_SAMPLES} samples, got {show(count)}"
+                f"{path}: model.{name} must be from 1 to {MAX_HULL_SAMPLES} samples, got {show(count)}"
             )
 
 

@@ -31,10 +31,15 @@ def make_metadata(settings: TrainSettings, render: ModelSettings, run: Mapping[s
     return {
         "format": FORMAT,
         "program": f"landmark-viewer {program_version()}",
-        "render": {key: _plain(value) for key, value in asdict(render).items() if value is not None},
+        "render": plain_settings(render),
         "settings": _plain(asdict(settings)),
         "run": _plain(run),
     }
+
+
+def plain_settings(settings: ModelSettings) -> dict[str, Any]:
+    """Returns what is stated, as plain data that `settings_from` reads."""
+    return {key: _plain(value) for key, value in asdict(settings).items() if value is not None}
 
 
 def _plain(value: Any) -> Any:
@@ -68,7 +73,11 @@ def stated_settings(file: str, root: Mapping[str, Any]) -> ModelSettings:
         file: Its name, for messages.
         root: What the file holds.
     """
-    values = _entry(file, root, "render")
+    return settings_from(_entry(file, root, "render"))
+
+
+def settings_from(values: Values) -> ModelSettings:
+    """Reads settings that `plain_settings` has written; those that are not there stay unstated."""
     held = values.entries
     readers: dict[str, Callable[[str], Any]] = {
         "white_background": values.boolean,

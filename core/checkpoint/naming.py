@@ -12,6 +12,8 @@ _STEM = re.compile(
     r"(?P<experiment>.*?)"
     r"(?:-sub(?P<index>0|[1-9]\d{0,5})|-(?P<variant>merged|merged-stack(?:-wo_plane|-wo_state_dict)?))?"
 )
+STORE_INDEX = "store.json"  # makes a folder a block store
+STORE_JOURNAL = "convert.journal"  # of a block store that is not finished
 # Of several files of one experiment, the first of these is opened.
 _PREFERENCE = ("merged-stack", "merged", "", "sub", "merged-stack-wo_plane", "merged-stack-wo_state_dict")
 
@@ -66,9 +68,19 @@ class CheckpointName:
 
 
 def find_checkpoint(folder: Path) -> Path:
-    """Returns the checkpoint of a folder that holds one experiment; for sub files, the first of the set."""
+    """Returns the checkpoint of a folder that holds one experiment; for sub files, the first of the set.
+
+    Of a block store that is its index.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; check the path")
+    if (folder / STORE_INDEX).is_file():
+        return folder / STORE_INDEX
+    if (folder / STORE_JOURNAL).is_file():
+        raise InputError(
+            f"{folder}: must hold a finished block store, but its conversion was stopped; "
+            "run the same landmark-viewer convert again, which goes on where it was"
+        )
     paths = sorted(path for path in folder.iterdir() if path.suffix == ".th" and path.is_file())
     if not paths:
         raise InputError(f"{folder}: must hold a checkpoint (a file ending in .th), but holds none")

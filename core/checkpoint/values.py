@@ -50,6 +50,7 @@ class Values:
     file: str
     prefix: str  # what the dict is called in messages, e.g. "kwargs."
     entries: Mapping[str, Any]
+    whole: str = "LandMark file"  # what the dict is a part of
 
     def wrong(self, key: str, must: str) -> InputError:
         """Returns the error that says what an entry must be and what it is."""
@@ -59,7 +60,7 @@ class Values:
         """Returns an entry that must be there."""
         if key not in self.entries:
             raise InputError(
-                f"{self.file}: {self.prefix}{key} is missing, so this is not a complete LandMark file"
+                f"{self.file}: {self.prefix}{key} is missing, so this is not a complete {self.whole}"
             )
         return self.entries[key]
 

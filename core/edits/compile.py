@@ -8,18 +8,18 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from ...cuda.edit_tables import FAR, EditKind, EditOp, EditTables, Source, Transform
-from ...cuda.tables import FieldTables, Quality
+from ...cuda.tables import Quality
 from ..appearance import Appearance
 from ..camera import Camera, look_at
-from ..checkpoint.block import open_block, open_mask
 from ..errors import InputError
 from ..gridnerf import GridNeRF
 from ..render import Renderer, RenderSettings, options_for
 from .compiled import CompiledEdits
+from .field import Field, SourceField
 from .index import Covered, make_index, make_reach
 from .layers import (
     Copy,
@@ -38,6 +38,7 @@ from .layers import (
 from .patch import make_patches
 from .raster import footprint_of, texel_side
 from .region import Region
+from .replacement import replaced
 from .sunlight import looks_of
 from .terrain import Terrain
 
@@ -59,26 +60,6 @@ class SourceScene:
 OpenSource = Callable[[Path], SourceScene]
 
 
-@dataclass(frozen=True)
-class _Field:
-    """A field that operations act on or read."""
-
-    model: GridNeRF
-    tables: FieldTables
-    texel: float
-
-    @property
-    def mask_threshold(self) -> float:
-        """Samples count where the alpha mask exceeds it; negative: all do."""
-        threshold = self.model.settings.alpha_mask_threshold
-        return 0.0 if threshold is None else threshold
-
-    @property
-    def keeps_by_mask(self) -> bool:
-        """Whether an alpha mask decides which samples count."""
-        return self.tables.occupancy is not None and self.mask_threshold >= 0
-
-
 class EditCompiler:
     """Compiles stacks for one renderer. Safe to use from several threads, one after the other."""
 
@@ -93,10 +74,10 @@ class EditCompiler:
         self._open_source = open_source
         self._metres_per_unit = metres_per_unit
         self._lock = threading.RLock()
-        self._base = _Field(renderer.model, renderer.tables, texel_side(renderer.tables))
+        self._base = Field.of(renderer)
         self._terrains: OrderedDict[int, Terrain] = OrderedDict()
-        self._variants: OrderedDict[tuple[Layer, ...], _Field] = OrderedDict()
-        self._sources: OrderedDict[Path, tuple[_Field, SourceScene]] = OrderedDict()
+        self._variants: OrderedDict[tuple[Layer, ...], Field] = OrderedDict()
+        self._sources: OrderedDict[Path, tuple[Field | SourceField, SourceScene]] = OrderedDict()
         self._kept: OrderedDict[tuple[object, ...], tuple[Covered, ...]] = OrderedDict()
 
     @property
@@ -142,18 +123,17 @@ class EditCompiler:
                 except InputError as error:
                     raise InputError(f"{layer.name or kind_of(layer)}: {error}") from None
             covered = relit + covered
-            opened = [self._source(path) for path in sources]
             edits = None
             if covered:
                 edits = EditTables(
                     ops=tuple(each.op for each in covered),
-                    sources=tuple(_as_source(*pair) for pair in opened),
+                    sources=tuple(self._as_source(path, enabled) for path in sources),
                     index=make_index(field.tables, field.texel, covered),
                     reach=make_reach(field.tables, field.texel, covered),
                 )
-            models = tuple(source.model for source, _ in opened)
+            models = tuple(self._source(path).model for path in sources)
             ratios = tuple((path, self.unit_ratio(path)) for path in sources)
-            return CompiledEdits(layers, field.model, field.tables, edits, models, ratios)
+            return CompiledEdits(layers, field.model, field.tables, edits, models, ratios, field.variants)
 
     def _rehearse(self, region: Region) -> None:
         """Removes a region in pictures of a few pixels: what runs for the first time is slow."""
@@ -161,7 +141,7 @@ class EditCompiler:
         layer = Remove(prism=Prism(region))
         with suppress(InputError):
             for edits in (self.compile((layer,), is_draft=True), self.compile((layer,))):
-                self.renderer.render(camera, RenderSettings(Quality.FAST, edits=edits))
+                self.renderer.render(camera, RenderSettings(Quality.FAST, edits=edits, complete=False))
 
     @property
     def has_drafts(self) -> bool:
@@ -175,20 +155,26 @@ class EditCompiler:
             InputError: The other scene cannot be opened.
         """
         with self._lock:
-            metres = self._source(path)[1].metres_per_unit
+            self._source(path)
+            metres = self._sources[path][1].metres_per_unit
         return metres / self._metres_per_unit if metres and self._metres_per_unit else 1.0
 
     # Fields
 
-    def _terrain_of(self, field: _Field) -> Terrain:
+    def _terrain_of(self, field: Field) -> Terrain:
         key = id(field.tables)
         if key not in self._terrains:
             options = options_for(field.model, RenderSettings())
             looks = looks_of(field.model.embedding)
-            self._terrains[key] = Terrain(field.tables, options, looks, self._metres_per_unit)
+            survey = None
+            if self.renderer.stream is not None:
+                survey = partial(self.renderer.columns, variants=field.variants)
+            self._terrains[key] = Terrain(
+                field.tables, options, looks, self._metres_per_unit, field.texel, survey
+            )
         return self._terrains[key]
 
-    def _with_replaced_blocks(self, enabled: Stack) -> _Field:
+    def _with_replaced_blocks(self, enabled: Stack) -> Field:
         """Returns the field with the blocks that layers replace; the last replacement of a block counts."""
         layers = tuple(layer for layer in enabled if isinstance(layer, ReplaceBlock))
         if not layers:
@@ -198,7 +184,7 @@ class EditCompiler:
             field = self._base
             for layer in layers:
                 try:
-                    field = _replace_block(field, layer)
+                    field = replaced(self.renderer, field, layer)
                 except InputError as error:
                     raise InputError(f"{layer.name or kind_of(layer)}: {error}") from None
             self._variants[key] = field
@@ -207,26 +193,45 @@ class EditCompiler:
                 self._terrains.pop(id(dropped.tables), None)
         return self._variants[key]
 
-    def _source(self, path: Path) -> tuple[_Field, SourceScene]:
+    def _source(self, path: Path) -> Field:
+        """Opens a scene that copies are taken from; its tables are whole, or hold none of its blocks."""
         if path not in self._sources:
             if self._open_source is None:
                 raise InputError(f"{path}: no other scene can be opened here; switch the layer off")
             scene = self._open_source(path)
-            tables = scene.model.tables(self.renderer.precision, self.renderer.device)
-            self._sources[path] = _Field(scene.model, tables, texel_side(tables)), scene
-        return self._sources[path]
+            precision, device = self.renderer.precision, self.renderer.device
+            opened: Field | SourceField
+            if scene.model.source is None and self.renderer.stream is None:
+                tables = scene.model.tables(precision, device)
+                opened = Field(scene.model, tables, texel_side(tables))
+            else:
+                opened = SourceField(scene.model, precision, device)
+            self._sources[path] = opened, scene
+        opened, _ = self._sources[path]
+        return opened.field if isinstance(opened, SourceField) else opened
+
+    def _as_source(self, path: Path, enabled: Stack) -> Source:
+        """Returns what the kernels read of a scene that copies are taken from."""
+        opened, scene = self._sources[path]
+        field = self._source(path)
+        tables = field.tables
+        if isinstance(opened, SourceField):
+            copied = [layer for layer in enabled if isinstance(layer, Copy) and layer.source == path]
+            under = [opened.blocks_under(layer.prism.region) for layer in copied]
+            tables = opened.tables(frozenset().union(*under))
+        return Source(tables, field.mask_threshold, scene.appearance.embedding(field.model.embedding))
 
     # Operations
 
     def _operations(
-        self, layer: Layer, field: _Field, enabled: Stack, sources: list[Path], is_draft: bool
+        self, layer: Layer, field: Field, enabled: Stack, sources: list[Path], is_draft: bool
     ) -> tuple[Covered, ...]:
         """Returns the operations of one layer, from the kept ones where nothing they depend on changed."""
         number, source = 0, field
         if isinstance(layer, Copy) and layer.source is not None:
             if layer.source not in sources:
                 sources.append(layer.source)
-            number, source = sources.index(layer.source) + 1, self._source(layer.source)[0]
+            number, source = sources.index(layer.source) + 1, self._source(layer.source)
         others = _removed_nearby(layer, enabled, field.texel) if isinstance(layer, Remove) else ()
         key = (bare((layer,)), others, number, id(field.tables))
         if key not in self._kept:
@@ -242,7 +247,7 @@ class EditCompiler:
         return self._kept[key]
 
     def _make(
-        self, layer: Layer, field: _Field, others: tuple[Region, ...], number: int
+        self, layer: Layer, field: Field, others: tuple[Region, ...], number: int
     ) -> tuple[EditOp, ...]:
         if isinstance(layer, Remove):
             return self._patches(layer.prism, field, others)
@@ -262,7 +267,7 @@ class EditCompiler:
         return ()
 
     def _patches(
-        self, prism: Prism, field: _Field, others: tuple[Region, ...], is_draft: bool = False
+        self, prism: Prism, field: Field, others: tuple[Region, ...], is_draft: bool = False
     ) -> tuple[EditOp, ...]:
         _check_region(prism.region)
         high = prism.high if math.isfinite(prism.high) else FAR
@@ -273,10 +278,10 @@ class EditCompiler:
                 patch = replace(patch, ground=patch.ground + shift, z_low=patch.z_low + shift)
         return (patch, *relit)
 
-    def _instances(self, layer: Copy, field: _Field, number: int) -> tuple[EditOp, ...]:
+    def _instances(self, layer: Copy, field: Field, number: int) -> tuple[EditOp, ...]:
         source, ratio, sigma = field, 1.0, 1.0
         if layer.source is not None:
-            source, ratio = self._source(layer.source)[0], self.unit_ratio(layer.source)
+            source, ratio = self._source(layer.source), self.unit_ratio(layer.source)
             sigma = source.model.distance_scale / field.model.distance_scale
         claim = _claim(EditKind.INSTANCE, layer.prism, source.texel)
         ops = []
@@ -345,27 +350,3 @@ def _crop(prism: Prism, texel: float) -> tuple[EditOp, ...]:
     if math.isfinite(prism.high):
         ops.append(EditOp(EditKind.CLEAR, z_low=prism.high))
     return tuple(ops)
-
-
-def _as_source(field: _Field, scene: SourceScene) -> Source:
-    return Source(
-        tables=field.tables,
-        mask_threshold=field.mask_threshold,
-        latent=scene.appearance.embedding(field.model.embedding),
-    )
-
-
-def _replace_block(field: _Field, layer: ReplaceBlock) -> _Field:
-    model, tables = field.model, field.tables
-    if not 0 <= layer.block < model.layout.n_blocks:
-        raise InputError(f"the block must be from 0 to {model.layout.n_blocks - 1}, got {layer.block}")
-    held = open_block(layer.checkpoint, layer.block, model)
-    occupancy = model.occupancy
-    if layer.mask is not None:
-        if occupancy is None:
-            raise InputError(f"{layer.mask}: the scene must have an alpha mask to exchange it, got none")
-        occupancy = open_mask(layer.mask, occupancy)
-    blocks = tuple(held if n == layer.block else block for n, block in enumerate(model.blocks))
-    edited = replace(model, blocks=blocks, occupancy=occupancy)
-    packed = edited.repacked(tables, layer.block)
-    return _Field(edited, packed, texel_side(packed))

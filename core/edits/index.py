@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from torch import Tensor
 
 from ...cuda.edit_tables import FAR, EditIndex, EditKind, EditOp, Reach
-from ...cuda.tables import FieldTables, OccupancyNodes
+from ...cuda.stream_tables import ROOM_CELL, Room
+from ...cuda.tables import FieldTables
 from .raster import Cover, Lattice, cover_of
 
 INDEX_CELLS = 1024  # along a side of the index, at most
@@ -50,7 +53,8 @@ class Covered:
             for z, round_, slack in ((max(bottom, low), math.floor, -0.5), (min(top, high), math.ceil, 0.5))
         )
         columns = np.broadcast_to(self.reach.cells, (max(last - first, 0), *self.reach.cells.shape))
-        if self._source is None or self._source.occupancy is None:
+        mask = None if self._source is None else Mask.of(self._source)
+        if mask is None:
             return slice(first, last), columns
         lattice = Lattice.over(self._tables, self._texel, REACH_CELLS)
         found = columns.copy()
@@ -62,7 +66,7 @@ class Covered:
                 low + (k + first + 0.5) * side,
             ]
         )
-        found[k, j, i] = may_hold(self._source.occupancy, self.op, centers, (*lattice.side, side))
+        found[k, j, i] = may_hold(mask, self.op, centers, (*lattice.side, side))
         return slice(first, last), found
 
     @property
@@ -75,8 +79,41 @@ class Covered:
         return max(low, -FAR), min(high, FAR)
 
 
+@dataclass(frozen=True)
+class Mask:
+    """Which vertices of an alpha mask may be set; of a streamed field, as its room knows it."""
+
+    n: tuple[int, int, int]  # vertices along x, y, z
+    aabb: Tensor  # [2, 3], scene units
+    _nodes: Tensor | None
+    _room: Room | None
+
+    @classmethod
+    def of(cls, tables: FieldTables) -> Mask | None:
+        """Returns the mask of a field, or None if it has none."""
+        if tables.occupancy is not None:
+            n_z, n_y, n_x = tables.occupancy.nodes.shape
+            return cls((n_x, n_y, n_z), tables.occupancy.aabb, tables.occupancy.nodes, None)
+        if tables.stream is None or tables.stream.mask is None:
+            return None
+        return cls(tables.stream.mask.n, tables.stream.mask.aabb, None, tables.stream.room)
+
+    def window(self, x: slice, y: slice, z: slice) -> NDArray[np.uint8]:
+        """Returns 1 for the vertices of a window that may be set. [n_z, n_y, n_x]"""
+        if self._nodes is not None:
+            nodes: NDArray[np.uint8] = self._nodes[z, y, x].numpy()
+            return nodes
+        assert self._room is not None
+        # Vertex c is a corner of cell c of the mask, and the room holds all cells that a set vertex touches.
+        i, j, k = (np.arange(at.start, at.stop) // ROOM_CELL for at in (x, y, z))
+        words = self._room.bricks.numpy()[np.ix_(k // 4, j // 4, i // 4)]
+        bits = (k % 4 * 16)[:, None, None] + (j % 4 * 4)[:, None] + i % 4
+        found: NDArray[np.uint8] = (words >> bits & 1).astype(np.uint8)
+        return found
+
+
 def may_hold(
-    mask: OccupancyNodes,
+    mask: Mask,
     op: EditOp,
     centers: NDArray[np.float64],
     sides: tuple[float, float, float],
@@ -92,7 +129,7 @@ def may_hold(
     if not centers.size:
         return np.zeros(0, dtype=np.bool_)
     to, low, high = op.to_source, *mask.aabb.double().numpy()
-    size = np.array(mask.nodes.shape[::-1])
+    size = np.array(mask.n)
     spacing = (high - low) / np.maximum(size - 1, 1)
     x, y, z = centers
     q = np.stack([to.xx * x + to.xy * y + to.x0, -to.xy * x + to.xx * y + to.y0, to.zz * z + to.z0])
@@ -102,7 +139,7 @@ def may_hold(
     reach = np.ceil(np.array([across, across, sides[2] * to.zz]) / spacing + 1.5).astype(np.int64)
     first = np.clip(nearest.min(axis=1) - reach, 0, size)
     last = np.clip(nearest.max(axis=1) + reach + 1, 0, size)
-    window = mask.nodes[first[2] : last[2], first[1] : last[1], first[0] : last[0]].numpy()
+    window = mask.window(*(slice(int(begin), int(end)) for begin, end in zip(first, last, strict=True)))
     padded = np.pad(window, [(n, n) for n in 2 * reach[::-1]])
     near = ndimage.maximum_filter(padded, tuple(2 * reach[::-1] + 1), mode="constant") > 0
     at = np.clip(nearest - (first - 2 * reach)[:, None], 0, np.array(near.shape[::-1])[:, None] - 1)

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from ...cuda.edit_tables import EditOp, Footprint, Transform
 from ...cuda.tables import FieldTables
+from ..gridnerf import GridNeRF
 from .region import Region
 
 MAX_CELLS = 2048  # along a side of a footprint: larger regions get larger cells
@@ -19,14 +20,23 @@ FINER = 2  # cells of a footprint per texel, along a side
 MARGIN = 2  # cells around a region
 
 
-def texel_side(tables: FieldTables) -> float:
-    """Returns the side of the finest ground plane's texels, scene units: the smaller one of x and y."""
-    held = next(block for block in tables.blocks if block is not None)
-    size = (tables.aabb[1] - tables.aabb[0]).tolist()
-    widths = [size[axis] / tables.division[axis] for axis in range(2)]
-    planes = held.density_planes[: tables.n_levels]
+def texel_side(field: FieldTables | GridNeRF) -> float:
+    """Returns the side of the finest ground plane's texels, scene units: the smaller one of x and y.
+
+    Tables must hold a block for that; of a field that is streamed, the model always tells.
+    """
+    if isinstance(field, GridNeRF):
+        division = field.layout.division
+        whole = next(block for block in field.blocks if block is not None)
+        shapes = [parts[0].shape[1:] for parts in whole.density_planes[: field.n_levels]]
+    else:
+        division = field.division
+        held = next(block for block in field.blocks if block is not None)
+        shapes = [plane.shape[:2] for plane in held.density_planes[: field.n_levels]]
+    size = (field.aabb[1] - field.aabb[0]).tolist()
+    widths = [size[axis] / division[axis] for axis in range(2)]
     return float(
-        min(widths[axis] / max(max(plane.shape[1 - axis] for plane in planes) - 1, 1) for axis in range(2))
+        min(widths[axis] / max(max(shape[1 - axis] for shape in shapes) - 1, 1) for axis in range(2))
     )
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import product
 
 import numpy as np
 import scipy.ndimage as ndi
@@ -23,8 +24,10 @@ from .sunlight import Light, Skyline, colors_from_above, find_suns
 from .tiles import MAX_TILES, TILE, Tiles, gather
 
 Bounds = tuple[float, float, float, float]  # smallest x and y, largest x and y, scene units
+Survey = Callable[[RenderOptions, ColumnGrid], Columns]
 
 MOST_PREPARED = MAX_TILES // 2  # tiles: room is left for what lies around them
+PREPARED_REACH = 2 * math.isqrt(MOST_PREPARED)  # tiles: as many as are prepared are nearer, in any corner
 MIN_CELLS = 64  # along the longer side of the box, however coarse the planes are
 WIDEST = (24, 63)  # cells: limits of the widest thing that may stand on the ground
 SHADOWS = 176  # cells: what is farther off casts no shadow
@@ -70,6 +73,8 @@ class Terrain:
         options: RenderOptions,
         looks: Tensor | None = None,
         metres_per_unit: float | None = None,
+        texel: float | None = None,
+        survey: Survey | None = None,
     ) -> None:
         """Makes a terrain that holds nothing yet.
 
@@ -78,14 +83,17 @@ class Terrain:
             options: How it is sampled and masked.
             looks: Embeddings whose shadows are found, so that a patch can be without them. [n, latent_dim]
             metres_per_unit: How messages name lengths; None: in scene units.
+            texel: Side of the finest texels; None: as the tables' blocks have it.
+            survey: Looks at the field from above; None: `ops.columns` of the tables, which are whole then.
         """
+        self._survey_field = survey or partial(ops.columns, tables)
         self._metres_per_unit = metres_per_unit
         self._tables, self._options, self._looks = tables, options, looks
         low, high = tables.aabb.double().tolist()
         self._low: tuple[float, float, float] = (low[0], low[1], low[2])
         self._high: tuple[float, float, float] = (high[0], high[1], high[2])
         extent = (self._high[0] - self._low[0], self._high[1] - self._low[1])
-        self._side = min(texel_side(tables), max(extent) / MIN_CELLS)
+        self._side = min(texel_side(tables) if texel is None else texel, max(extent) / MIN_CELLS)
         # A cell counts if its centre is in the box.
         self._n_x, self._n_y = (max(1, math.floor(length / self._side + 0.5)) for length in extent)
         self._surveys = Tiles(self._survey_tile)
@@ -163,7 +171,11 @@ class Terrain:
         yield lambda: self.scale
         columns, rows = (-(-n // TILE) for n in (self._n_x, self._n_y))
         middle = ((y - self._low[1]) / self._side / TILE - 0.5, (x - self._low[0]) / self._side / TILE - 0.5)
-        nearest = sorted(np.ndindex(rows, columns), key=lambda tile: math.dist(tile, middle))[:MOST_PREPARED]
+        near = [
+            range(max(math.floor(at) - PREPARED_REACH, 0), min(math.ceil(at) + PREPARED_REACH + 1, n))
+            for at, n in zip(middle, (rows, columns), strict=True)
+        ]
+        nearest = sorted(product(*near), key=lambda tile: math.dist(tile, middle))[:MOST_PREPARED]
         for kind in (self._surveys, self._grounds):
             for tile in nearest:
                 yield partial(kind, *tile)
@@ -241,7 +253,7 @@ class Terrain:
         return ColumnGrid(low, side, n_x, n_y, self._low[2], self._high[2], float(self._options.step))
 
     def _survey(self, grid: ColumnGrid) -> Columns:
-        return ops.columns(self._tables, self._options, grid)
+        return self._survey_field(self._options, grid)
 
     def _heights(self, rows: slice, columns: slice) -> NDArray[np.float32]:
         return gather(rows, columns, lambda *tile: self._surveys(*tile).height.numpy())

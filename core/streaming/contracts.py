@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-    from ...cuda.stream_tables import BlockMask, StreamTables
+    from ...cuda.stream_tables import BlockMask, Room, StreamTables
     from ...cuda.tables import BlockTables
     from ..gridnerf import GridNeRF
     from ..settings import Precision
@@ -55,6 +55,7 @@ class Variant:
     source: BlockSource = field(compare=False, repr=False)  # serves `block` only
     identity: tuple[object, ...]  # equal for equal contents, e.g. (path, mtime_ns, size)
     state: BlockState = BlockState.EDITED
+    room: Room | None = field(default=None, compare=False, repr=False)  # of its mask, if it has its own
 
 
 @dataclass(frozen=True, order=True)

@@ -4,7 +4,7 @@
 #pragma once
 #include <stdint.h>
 
-#define LV_ABI 5
+#define LV_ABI 6
 #define LV_TILE 8  // pixels along the side of a tile
 
 enum LvSampling { LV_BOX = 0, LV_HULL = 1 };
@@ -19,7 +19,8 @@ struct LvTable {
   int32_t n_u, n_v, n_w, channels;
 };
 
-// The mask: bit (z&3)*16 + (y&3)*4 + (x&3) of brick (z>>2, y>>2, x>>2). Cell c lies between vertices c-1 and c.
+// The mask: bit (z&3)*16 + (y&3)*4 + (x&3) of brick (z>>2, y>>2, x>>2). Cell c lies between vertices c-1 and c; with a
+// shift, 1 << shift such cells along every side make one.
 struct LvMask {
   const uint8_t* nodes;      // [n_z][n_y][n_x], 0 or 1; 0: no mask
   const uint64_t* any;       // [bricks_z][bricks_y][bricks_x] cells with at least one vertex set
@@ -27,6 +28,22 @@ struct LvMask {
   const uint8_t* distance;   // same, Chebyshev distance in bricks to the nearest brick with a cell in `any`
   int32_t n[3], bricks[3];   // x, y, z
   float low[3], scale[3];    // position in [-1, 1] = (p - low) * scale - 1
+  int32_t shift;
+};
+
+// A piece of the mask: its vertex (0, 0, 0) is vertex (first[0], first[1], 0) of the whole. Neither place nor distance.
+struct LvMaskPart {
+  LvMask mask;
+  int32_t first[2];          // not negative
+};
+
+// Of a field of which only some blocks are in memory; stream_tables.py says what it means.
+struct LvStream {
+  const uint8_t* lacks;      // [columns * rows] 1: the block exists, but is read from its coarse stand-in
+  const LvTable* folded;     // as LvField.density, lines times density_basis if there is one
+  const LvTable *coarse_density, *coarse_appearance, *coarse_folded;  // stand-ins of all blocks that exist
+  const LvMaskPart* const* parts;  // [columns * rows] of resident blocks, else 0; used with a mask
+  const float* fade;         // [columns * rows] share of a resident block against its stand-in, or 0
 };
 
 // One layer: weight [n_out][n_in], bias [n_out].
@@ -61,8 +78,9 @@ struct LvField {
   const float* basis;            // [feature_dim][n_appearance]
   const float *weight_1, *weight_2, *weight_3;  // [n_out][n_in], inputs in LandMark's order
   const float *bias_1, *bias_2, *bias_3;        // [n_out]
-  LvMask mask;
+  LvMask mask;                   // of a streamed field its room
   const LvNerf* nerf;            // or 0
+  const LvStream* stream;        // or 0; then a block's tables are its own or the stand-in's
 };
 
 enum LvEditKind { LV_CLEAR = 0, LV_PATCH = 1, LV_INSTANCE = 2, LV_STYLE = 3 };
@@ -134,6 +152,7 @@ struct LvOptions {
   int32_t nerf_n;            // further samples of the NeRF branch
   const float* nerf_fractions;  // linspace(0, 1, nerf_n)
   const LvEdits* edits;      // or 0
+  const float* fade;         // [columns * rows] of a streamed field, or 0
 };
 
 #define LV_PAD 32
@@ -144,6 +163,7 @@ struct LvColumns {
   int32_t n_x, n_y, n;       // n: samples of a line, at z_high - (i + 0.5) * step
   float *height, *opacity;   // [n_y][n_x]
   float* features;           // [n_y][n_x][feature_dim]
+  uint8_t* lacking;          // [columns * rows] of a streamed field: 1 for stand-ins that were read; or 0
 };
 
 struct LvBuffers {
@@ -157,4 +177,7 @@ struct LvControl {
   const volatile int32_t* cancel;
   int32_t* done_count;
   uint8_t* tile_done;
+  uint8_t* tile_lacking;     // of a streamed field: 1 for tiles that read a stand-in
+  float* needs;              // [columns * rows] what samples of a block weigh, per pixel, is added; or 0
+  uint8_t* lacking;          // [columns * rows] 1 for stand-ins that a tile read; or 0
 };

@@ -1,6 +1,5 @@
 // The field seen from straight above: LANES neighbouring columns are marched down together.
 #pragma once
-#include "occupancy_lanes.h"
 #include "shading.h"
 
 #define LV_DARK 1e-12f  // a column ends when less light passes
@@ -11,8 +10,10 @@ struct ColumnBatch {
   const Lookup lookup;
   TapLanes* taps;
   float* products;  // weighted, of LANES columns. [LANES][n_appearance]
+  Feedback feedback;
 
-  explicit ColumnBatch(const PackedField& packed) : lookup(choose_lookup(packed)) {
+  ColumnBatch(const PackedField& packed, uint8_t* lacking) : lookup(choose_lookup(packed)) {
+    feedback.lacking = lacking;
     taps = memory.take<TapLanes>(packed.n_tables);
     products = memory.take<float>((size_t)LANES * packed.field.n_appearance);
   }
@@ -33,7 +34,7 @@ static void march_columns(const PackedField& packed, const LvOptions& options, c
   for (int k = 0; k < columns.n; k++) {
     p[2] = splat<Vec>(columns.z_high - ((float)k + 0.5f) * columns.step);
     uint32_t kept = p[2][0] >= field.low[2] && p[2][0] <= field.high[2] ? plan & bits_of(left > LV_DARK) : 0;
-    if (kept && options.use_mask) kept = occupied_lanes(field.mask, options.mask_threshold, p, kept);
+    if (kept && options.use_mask) kept = kept_lanes(field, options.mask_threshold, p, kept);
     if (!kept) continue;
     Lanes lanes = locate_lanes(packed, p);
     Vec sigma = activate_lanes(field, lanes, density_features(packed, batch.lookup, lanes, n_lanes, batch.taps));
@@ -46,10 +47,10 @@ static void march_columns(const PackedField& packed, const LvOptions& options, c
     store(weight, left * (1.0f - passes));
     total += load<Vec>(weight);
     left = after;
-    compute_taps(packed, field.appearance, lanes, batch.taps);
-    for (int i = 0; i < n_lanes; i++)
-      if (weight[i] > 0.0f)
-        batch.lookup.appearance(packed, lanes, batch.taps, i, weight[i], batch.products + (size_t)i * field.n_appearance);
+    add_products(packed, batch.lookup, lanes, n_lanes, batch.taps, weight,
+                 [&](int i) { return batch.products + (size_t)i * field.n_appearance; });
+    for (uint32_t read = field.stream ? kept : 0; read; read &= read - 1)
+      note_read(packed, lanes, __builtin_ctz(read), batch.feedback);
   }
   for (int i = 0; i < n_lanes; i++) {
     const int64_t column = (int64_t)row * columns.n_x + first + i;

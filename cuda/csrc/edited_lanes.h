@@ -1,7 +1,6 @@
 // Edits on the host: who owns LANES samples at a time, their density, and where their decoder rows begin.
 #pragma once
 #include "edits.h"
-#include "occupancy_lanes.h"
 #include "shading.h"
 
 struct TileJob {
@@ -74,7 +73,7 @@ static uint32_t claim_lanes(const TileJob& job, uint32_t inside, Vec p[3], LaneO
   if (claimed)
     for (int axis = 0; axis < 3; axis++) p[axis] = load<Vec>(q[axis]);
   uint32_t kept = inside;
-  if (options.use_mask && kept) kept = occupied_lanes(field.mask, options.mask_threshold, p, kept);
+  if (options.use_mask && kept) kept = kept_lanes(field, options.mask_threshold, p, kept);
   kept |= counted;
   if (!claimed) {
     for (int i = 0; i < LANES; i++) owners.op[n + i] = owners.style[n + i] = -1;
@@ -85,6 +84,11 @@ static uint32_t claim_lanes(const TileJob& job, uint32_t inside, Vec p[3], LaneO
     owners.style[n] = style[__builtin_ctz(left)];
   }
   return kept;
+}
+
+// Whether the field itself is read for what an operation owns, or for what none does.
+LV_HD bool reads_field(const LvEdits& edits, int op) {
+  return op < 0 || (is_kind(edits, op, LV_INSTANCE) && source_of(edits, op) < 0);
 }
 
 // Sigma of n samples at p, where their owners are read; `sigma` holds what the field itself has there.

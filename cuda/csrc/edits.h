@@ -1,8 +1,7 @@
 // Edits: who owns a sample and where it is read. edit_tables.py says what the formulas mean; whatever decides who owns
 // a sample is rounded operation by operation, so that every renderer decides alike.
 #pragma once
-#include "field.h"
-#include "occupancy.h"
+#include "stream.h"
 
 // Who owns a sample.
 struct Owner {
@@ -150,18 +149,12 @@ LV_HD Owner owner_at(const LvEdits& edits, const float p[3]) {
   return find_owner(edits, column_list(edits, p[0], p[1]), p);
 }
 
-LV_HD bool mask_holds(const LvMask& mask, float threshold, const float p[3]) {
-  float at[3];
-  for (int i = 0; i < 3; i++) at[i] = mask_coordinate(mask, i, p[i]);
-  return is_occupied(mask, threshold, at);
-}
-
 // Whether a field has a sample at p that counts. source: -1, or the edit's source that the field is.
 LV_HD bool field_counts(const LvField& field, const LvOptions& options, int source, const float p[3]) {
   if (!in_box(field, p)) return false;
   const bool use_mask = source < 0 ? options.use_mask : options.edits->sources[source].use_mask;
   const float threshold = source < 0 ? options.mask_threshold : options.edits->sources[source].mask_threshold;
-  return !use_mask || mask_holds(field.mask, threshold, p);
+  return !use_mask || mask_holds(field, threshold, p);
 }
 
 // Whether a sample that an operation owns counts.

@@ -39,6 +39,15 @@ LV_HD F to_block(const LvField& field, F c[3]) {
   return block;
 }
 
+// Block of c (in [-1, 1] of the whole box), far faces included; what to_block returns but for those.
+template <class F>
+LV_HD F home_block(const LvField& field, const F c[3]) {
+  F zero = like(c[0], 0.0f);
+  F column = max_of(min_of(block_slot(field.columns, c[0]), like(zero, (float)(field.columns - 1))), zero);
+  F row = max_of(min_of(block_slot(field.rows, c[1]), like(zero, (float)(field.rows - 1))), zero);
+  return add_rn(mul_rn(column, like(zero, (float)field.rows)), row);
+}
+
 // Index of a block number, -1 where there is no such number.
 LV_HD int block_index(const LvField& field, float block) {
   int n = field.columns * field.rows;
@@ -114,24 +123,36 @@ LV_HD float tap_product(const LvField& field, const LvTable& table, const Tap& t
 struct Located {
   float c[3];  // position in [-1, 1] of the block
   int block;   // -1: no block has this number
-  bool is_present;
+  int home;    // block that the point lies in, far faces included; streamed fields only
+  bool is_present, is_void;  // in a block that is there; sigma is 0 whatever the feature
+  float share;  // of the block against its coarse stand-in
 };
+
+// Share of a block against its coarse stand-in.
+LV_HD float share_of(const LvStream& stream, int block) {
+  return stream.fade && !stream.lacks[block] ? stream.fade[block] : 1.0f;
+}
 
 LV_HD Located locate(const LvField& field, const float p[3]) {
   Located at;
   for (int i = 0; i < 3; i++) at.c[i] = normalized(field, i, p[i]);
+  at.home = field.stream ? (int)home_block(field, at.c) : 0;
   at.block = block_index(field, to_block(field, at.c));
   at.is_present = at.block >= 0 && field.density[at.block * field.n_directions * field.n_levels].plane != 0;
+  at.is_void = at.block < 0 ? field.zero_sigma_outside != 0 : !at.is_present;
+  at.share = 1.0f;
+  if (field.stream && at.is_present) {
+    at.is_present = at.block == at.home || !field.stream->lacks[at.block];  // beyond a block there is no stand-in
+    at.share = share_of(*field.stream, at.block);
+  }
   return at;
 }
 
-// Value before relu or activation.
-LV_HD float density_feature(const LvField& field, const Located& at) {
-  if (!at.is_present) return 0.0f;
+LV_HD float table_density(const LvField& field, const LvTable* tables, const Located& at) {
   int n_tables = field.n_directions * field.n_levels, first = 0;
   float sum = 0.0f;
   for (int p = 0; p < n_tables; p++) {
-    const LvTable& table = field.density[at.block * n_tables + p];
+    const LvTable& table = tables[at.block * n_tables + p];
     Tap tap = tap_at(table, p / field.n_levels, at.c);
     float part = 0.0f;
     for (int channel = 0; channel < table.channels; channel++) {
@@ -144,6 +165,14 @@ LV_HD float density_feature(const LvField& field, const Located& at) {
   return sum;
 }
 
+// Value before relu or activation.
+LV_HD float density_feature(const LvField& field, const Located& at) {
+  if (!at.is_present) return 0.0f;
+  float own = table_density(field, field.density, at);
+  if (at.share == 1.0f) return own;
+  return own * at.share + table_density(field, field.stream->coarse_density, at) * (1.0f - at.share);
+}
+
 LV_HD float activate(const LvField& field, float feature) {
   if (field.nonlinear) feature = max_of(feature, 0.0f);
   if (field.activation == LV_RELU) return max_of(feature, 0.0f);
@@ -152,16 +181,14 @@ LV_HD float activate(const LvField& field, float feature) {
 }
 
 LV_HD float density(const LvField& field, const Located& at) {
-  bool is_void = at.block < 0 ? field.zero_sigma_outside != 0 : !at.is_present;
-  return is_void ? 0.0f : activate(field, density_feature(field, at));
+  return at.is_void ? 0.0f : activate(field, density_feature(field, at));
 }
 
-// Adds weight * appearance feature to `feature` [feature_dim].
-LV_HD void add_appearance(const LvField& field, const Located& at, float weight, float* feature) {
-  if (!at.is_present) return;
+LV_HD void add_table_appearance(const LvField& field, const LvTable* tables, const Located& at, float weight,
+                                float* feature) {
   int n_tables = field.n_directions * field.n_levels, first = 0;
   for (int p = 0; p < n_tables; p++) {
-    const LvTable& table = field.appearance[at.block * n_tables + p];
+    const LvTable& table = tables[at.block * n_tables + p];
     Tap tap = tap_at(table, p / field.n_levels, at.c);
     for (int channel = 0; channel < table.channels; channel++) {
       float product = weight * tap_product(field, table, tap, channel);
@@ -170,4 +197,12 @@ LV_HD void add_appearance(const LvField& field, const Located& at, float weight,
     }
     first += table.channels;
   }
+}
+
+// Adds weight * appearance feature to `feature` [feature_dim].
+LV_HD void add_appearance(const LvField& field, const Located& at, float weight, float* feature) {
+  if (!at.is_present) return;
+  add_table_appearance(field, field.appearance, at, weight * at.share, feature);
+  if (at.share != 1.0f)
+    add_table_appearance(field, field.stream->coarse_appearance, at, weight * (1.0f - at.share), feature);
 }

@@ -1,6 +1,7 @@
 // The host library's C entry points: preparing a field, rendering with threads, probing single points.
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -18,7 +19,8 @@ LV_EXPORT int lv_abi(int32_t* sizes) {
   const int32_t all[] = {LV_ABI,          (int32_t)sizeof(LvTable),   (int32_t)sizeof(LvMask), sizeof(LvNerf),
                          sizeof(LvField), (int32_t)sizeof(LvView),    (int32_t)sizeof(LvOptions),
                          sizeof(LvBuffers), (int32_t)sizeof(LvControl), (int32_t)sizeof(LvEditOp),
-                         sizeof(LvSource), sizeof(LvReach),           (int32_t)sizeof(LvEdits),   sizeof(LvColumns)};
+                         sizeof(LvSource), sizeof(LvReach),           (int32_t)sizeof(LvEdits),   sizeof(LvColumns),
+                         sizeof(LvMaskPart), sizeof(LvStream)};
   memcpy(sizes, all, sizeof all);
   volatile float a = 1.0f + 0x1p-12f, b = -(1.0f + 0x1p-11f);
   float x = a, y = b;
@@ -56,7 +58,7 @@ static void run_threads(int n, Work work) {
   for (std::thread& thread : threads) thread.join();
 }
 
-// Fills any, all and distance of a mask from its vertices.
+// Fills any, all and, unless it is 0, distance of a mask from its vertices.
 LV_EXPORT void lv_build_mask(const LvMask* mask, uint64_t* any, uint64_t* all, uint8_t* distance) {
   const int *n = mask->n, *bricks = mask->bricks;
   const int64_t n_bricks = (int64_t)bricks[0] * bricks[1] * bricks[2];
@@ -77,8 +79,10 @@ LV_EXPORT void lv_build_mask(const LvMask* mask, uint64_t* any, uint64_t* all, u
   };
   for (int z = 0; z <= n[2]; z++)
     for (int y = 0; y <= n[1]; y++) set_row(z, y);
-  fill_distance(*mask, any, distance);
+  if (distance) fill_distance(*mask, any, distance);
 }
+
+LV_EXPORT void lv_fill_distance(const LvMask* mask, uint8_t* distance) { fill_distance(*mask, mask->any, distance); }
 
 // Fills any and distance of `room`: cells that `mask` has, whose brick 0 is brick `shift` of the room, and what the set
 // cells [n_z][n_y][n_x] of a reach touch. `any` must be 0.
@@ -92,7 +96,7 @@ LV_EXPORT void lv_build_room(const LvMask* mask, const LvMask* room, const int32
   for (int axis = 0; axis < 3; axis++) {
     auto cell = [&](int i, float slack) {
       float at = mask_coordinate(*room, axis, reach->low[axis] + (float)i * reach->side[axis]);
-      return std::min(std::max((int)floorf(at + slack) + 1, 0), room->n[axis]);
+      return std::min(std::max((int)floorf(at + slack) + 1, 0), room->n[axis]) >> room->shift;
     };
     for (int i = 0; i < reach->n[axis]; i++) {
       first[axis].push_back(cell(i, -0.01f));
@@ -113,10 +117,33 @@ LV_EXPORT void lv_build_room(const LvMask* mask, const LvMask* room, const int32
   fill_distance(*room, any, distance);
 }
 
-// The field must outlive what is returned, apart from its decoder, which is copied.
-LV_EXPORT void* lv_prepare(const LvField* field) { return pack_field(*field); }
+// The field must outlive what is returned, apart from its decoder, which is copied; or it is that of `like`, a field that
+// was prepared before and must outlive what is returned, too.
+LV_EXPORT void* lv_prepare(const LvField* field, const void* like) {
+  return pack_field(*field, (const PackedField*)like);
+}
 
-LV_EXPORT void lv_release(void* packed) { delete (PackedField*)packed; }
+LV_EXPORT void lv_release(void* packed) { delete (OwnedField*)(PackedField*)packed; }
+
+// A field as one call sees it: of a streamed one with the call's fade.
+template <class Field>
+struct Seen {
+  Field field;
+  LvStream stream;
+
+  Seen(const Field& from, const float* fade) : field(from), stream() {
+    const LvStream*& its = stream_of(field);
+    if (!its) return;
+    stream = *its;
+    stream.fade = fade;
+    its = &stream;
+  }
+  Seen(const Seen&) = delete;
+
+ private:
+  static const LvStream*& stream_of(LvField& field) { return field.stream; }
+  static const LvStream*& stream_of(PackedField& packed) { return packed.field.stream; }
+};
 
 // Latent shares of all styles of an edit, on the field's decoder, and of its other fields, on theirs.
 struct EditShares {
@@ -152,10 +179,18 @@ struct ThreadBatches {
   }
 };
 
+static void start_feedback(const PackedField& packed, const LvControl& control, Batch& batch, Feedback& feedback) {
+  if (!packed.field.stream) return;
+  feedback.lacking = control.lacking;
+  if (control.needs) feedback.needs.resize(packed.n_blocks);
+  batch.feedback = &feedback;
+}
+
 // Tiles are handed out in order; returns 1 if all were rendered. Edits are not for the NeRF branch.
 LV_EXPORT int lv_render(const void* prepared, const LvView* view, const LvOptions* options, const LvBuffers* buffers,
                         const LvControl* control) {
-  const PackedField& packed = *(const PackedField*)prepared;
+  const Seen<PackedField> seen(*(const PackedField*)prepared, options->fade);
+  const PackedField& packed = seen.field;
   const LvEdits* edits = options->edits;
   Memory memory;
   float* ray_base = memory.take<float>(packed.hidden_1);
@@ -164,17 +199,25 @@ LV_EXPORT int lv_render(const void* prepared, const LvView* view, const LvOption
   const TileJob job = {packed, *options, *view, *buffers, control->cancel, edits ? shares->styles.data() : 0};
   const auto render = edits ? render_tile<true> : render_tile<false>;
   std::atomic<int> next{0}, finished{0};
+  std::mutex adding;
   auto work = [&]() {
     std::unique_ptr<ThreadBatches> batches(new ThreadBatches(packed, ray_base, edits, shares.get()));
+    Feedback feedback;
+    start_feedback(packed, *control, batches->batch, feedback);
     NerfBatch* nerf = options->nerf && packed.field.nerf ? new NerfBatch(packed, *options) : 0;
     for (int i = next++; i < control->n_tiles && !*control->cancel; i = next++) {
       const int tile = control->order[i];
+      feedback.is_lacking = false;
       if (!(nerf ? render_nerf_tile(job, batches->batch, *nerf, tile) : render(job, batches->batch, tile))) break;
-      __atomic_store_n(control->tile_done + control->order[i], (uint8_t)1, __ATOMIC_RELEASE);
+      if (packed.field.stream) control->tile_lacking[tile] = feedback.is_lacking;
+      __atomic_store_n(control->tile_done + tile, (uint8_t)1, __ATOMIC_RELEASE);
       __atomic_fetch_add(control->done_count, 1, __ATOMIC_RELEASE);
       finished++;
     }
     delete nerf;
+    std::lock_guard<std::mutex> lock(adding);
+    for (size_t i = 0; i < feedback.needs.size(); i++)
+      control->needs[i] += (float)(feedback.needs[i] / ((double)view->width * view->height));
   };
   run_threads(options->threads, work);
   return finished == control->n_tiles;
@@ -182,18 +225,21 @@ LV_EXPORT int lv_render(const void* prepared, const LvView* view, const LvOption
 
 // Seen from straight above; rows of columns are handed to threads.
 LV_EXPORT void lv_columns(const void* prepared, const LvOptions* options, const LvColumns* columns) {
-  const PackedField& packed = *(const PackedField*)prepared;
+  const Seen<PackedField> seen(*(const PackedField*)prepared, options->fade);
+  const PackedField& packed = seen.field;
   std::atomic<int> next{0};
   auto work = [&]() {
-    ColumnBatch batch(packed);
+    ColumnBatch batch(packed, columns->lacking);
     for (int row = next++; row < columns->n_y; row = next++) march_row(packed, *options, *columns, batch, row);
   };
   run_threads(options->threads, work);
 }
 
 // The same picture ray by ray with the code that the GPU runs.
-LV_EXPORT void lv_render_scalar(const LvField* field, const LvView* view, const LvOptions* options,
+LV_EXPORT void lv_render_scalar(const LvField* whole, const LvView* view, const LvOptions* options,
                                 const LvBuffers* buffers) {
+  const Seen<LvField> seen(*whole, options->fade);
+  const LvField* field = &seen.field;
   int n_features = field->feature_dim, n_hidden = field->hidden_1;
   for (int i = 0; options->edits && i < options->edits->n_sources; i++) {
     n_features = std::max(n_features, options->edits->sources[i].field->feature_dim);
@@ -216,11 +262,14 @@ LV_EXPORT void lv_render_scalar(const LvField* field, const LvView* view, const 
   }
 }
 
-// Density feature, sigma and appearance feature at points [n][3]; any output may be 0.
+// Density feature, sigma and appearance feature at points [n][3]; any output may be 0. lacking: of a streamed field, set to
+// 1 for stand-ins that were read; or 0.
 LV_EXPORT void lv_query(const LvField* field, int64_t n, const float* points, float* feature, float* sigma,
-                        float* appearance) {
+                        float* appearance, uint8_t* lacking) {
   for (int64_t i = 0; i < n; i++) {
-    Located at = locate(*field, points + 3 * i);
+    const float* p = points + 3 * i;
+    Located at = locate(*field, p);
+    if (field->stream && lacking && field->stream->lacks[at.home] && in_plan(*field, p)) lacking[at.home] = 1;
     if (feature) {
       float value = density_feature(*field, at);
       feature[i] = field->nonlinear ? max_of(value, 0.0f) : value;

@@ -13,24 +13,49 @@ struct Lanes {
   Vec c[3];
   IntVec is_present;  // in a block that is there
   IntVec is_void;     // sigma is 0 whatever the feature
+  Vec share;          // of the block against its coarse stand-in, if anything fades
   int32_t table[LANES];  // index of the first table of the point's block
+  int32_t home[LANES];   // block that the point lies in, far faces included; streamed fields only
+  int32_t beyond[LANES]; // another block, whose first texels a point on a far face would read; -1: none. As home
   bool one_block;        // all points are in the same block
+  bool fades = false;    // a share is not 1
 };
+
+// Finds what of LANES points a streamed field holds. index: their blocks as LandMark numbers them
+LV_HD void locate_streamed(const PackedField& packed, Vec home, const int index[LANES], Lanes& lanes) {
+  const LvStream& stream = *packed.field.stream;
+  const IntVec number = to_int(home);
+  memcpy(lanes.home, &number, sizeof number);
+  lanes.share = splat<Vec>(1.0f);
+  for (int i = 0; i < LANES; i++) {
+    lanes.beyond[i] = -1;
+    if (!lanes.is_present[i]) continue;
+    if (index[i] != lanes.home[i] && stream.lacks[index[i]]) {  // beyond a block there is no stand-in
+      lanes.is_present[i] = 0;
+      if (packed.field.rows == 1) lanes.beyond[i] = index[i];  // with more rows it is too far away to be read
+      continue;
+    }
+    lanes.share[i] = share_of(stream, index[i]);
+    lanes.fades = lanes.fades || lanes.share[i] != 1.0f;
+  }
+}
 
 LV_HD Lanes locate_lanes(const PackedField& packed, const Vec p[3]) {
   const LvField& field = packed.field;
   Lanes lanes;
   for (int i = 0; i < 3; i++) lanes.c[i] = normalized(field, i, p[i]);
   lanes.one_block = true;
-  if (packed.n_blocks == 1) {
+  if (packed.n_blocks == 1 && !field.stream) {
     lanes.is_present = ~IntVec{};
     lanes.is_void = IntVec{};
     memset(lanes.table, 0, sizeof lanes.table);
     return lanes;
   }
+  const Vec home = field.stream ? home_block(field, lanes.c) : Vec{};
   Vec block = to_block(field, lanes.c);
+  int all[LANES];
   for (int i = 0; i < LANES; i++) {
-    int index = block_index(field, block[i]);
+    int index = all[i] = block_index(field, block[i]);
     bool present = index >= 0 && field.density[index * packed.n_tables].plane;
     bool is_void = index < 0 ? field.zero_sigma_outside != 0 : !present;
     lanes.is_present[i] = present ? -1 : 0;
@@ -39,6 +64,7 @@ LV_HD Lanes locate_lanes(const PackedField& packed, const Vec p[3]) {
     lanes.table[i] = present ? index * packed.n_tables : packed.some_table;
     lanes.one_block = lanes.one_block && lanes.table[i] == lanes.table[0];
   }
+  if (field.stream) locate_streamed(packed, home, all, lanes);
   return lanes;
 }
 
@@ -73,6 +99,20 @@ LV_HD void compute_taps(const PackedField& packed, const LvTable* tables, const 
     store(taps[p].w1, weight_1);
   }
 }
+
+// Prepares reading the tables at `own`, or in a second pass the stand-ins at `coarse` for points that fade. Returns which.
+LV_HD const LvTable* begin_pass(const PackedField& packed, const LvTable* own, const LvTable* coarse,
+                                const Lanes& lanes, int pass, TapLanes* taps) {
+  const LvTable* tables = pass ? coarse : own;
+  compute_taps(packed, tables, lanes, taps);
+  if (!lanes.fades) return tables;
+  const Vec share = pass ? 1.0f - lanes.share : lanes.share;
+  for (int p = 0; p < packed.n_tables; p++)
+    for (float* weight : {taps[p].w0, taps[p].w1}) store(weight, load<Vec>(weight) * share);
+  return tables;
+}
+
+LV_HD int n_passes(const Lanes& lanes) { return lanes.fades ? 2 : 1; }
 
 // The corner texels of one point.
 template <class T>
@@ -128,13 +168,13 @@ LV_HD V product(const Corners<T>& at, const TapLanes& taps, int lane, int channe
   return plane * (load<V>(at.l0 + channel) * taps.w0[lane] + load<V>(at.l1 + channel) * taps.w1[lane]);
 }
 
-// Density feature of n points. CHANNELS: of every table, 0 if they differ or are rare.
+// Adds the density feature of n points, in eight parts. CHANNELS: of every table, 0 if they differ or are rare.
 template <class T, int CHANNELS>
-static void density_lanes(const PackedField& packed, const Lanes& lanes, const TapLanes* taps, int n,
-                          float (*rows)[8]) {
+static void density_lanes(const PackedField& packed, const LvTable* first, const Lanes& lanes, const TapLanes* taps,
+                          int n, float (*rows)[8]) {
   for (int lane = 0; lane < n; lane++) {
-    const LvTable* tables = packed.density + lanes.table[lane];
-    Vec8 sum = {};
+    const LvTable* tables = first + lanes.table[lane];
+    Vec8 sum = load<Vec8>(rows[lane]);
     for (int p = 0; p < packed.n_tables; p++) {
       const int channels = CHANNELS ? CHANNELS : tables[p].channels;
       Corners<T> at = corners<T>(tables[p], taps[p], lane, channels);
@@ -146,9 +186,9 @@ static void density_lanes(const PackedField& packed, const Lanes& lanes, const T
 
 // Adds weight * plane * line of one point to `row` [n_appearance].
 template <class T, int CHANNELS>
-static void appearance_lane(const PackedField& packed, const Lanes& lanes, const TapLanes* taps, int lane,
-                            float weight, float* row) {
-  const LvTable* tables = packed.field.appearance + lanes.table[lane];
+static void appearance_lane(const PackedField& packed, const LvTable* first, const Lanes& lanes, const TapLanes* taps,
+                            int lane, float weight, float* row) {
+  const LvTable* tables = first + lanes.table[lane];
   for (int p = 0; p < packed.n_tables; p++) {
     const int channels = CHANNELS ? CHANNELS : tables[p].channels;
     Corners<T> at = corners<T>(tables[p], taps[p], lane, channels);
@@ -161,19 +201,15 @@ static void appearance_lane(const PackedField& packed, const Lanes& lanes, const
   }
 }
 
-typedef void (*DensityLanes)(const PackedField&, const Lanes&, const TapLanes*, int, float (*)[8]);
+typedef void (*DensityLanes)(const PackedField&, const LvTable*, const Lanes&, const TapLanes*, int, float (*)[8]);
 typedef void (*PrefetchTaps)(const PackedField&, const LvTable*, const Lanes&, const TapLanes*, int);
-typedef void (*AppearanceLane)(const PackedField&, const Lanes&, const TapLanes*, int, float, float*);
+typedef void (*AppearanceLane)(const PackedField&, const LvTable*, const Lanes&, const TapLanes*, int, float, float*);
 
-// Channels that every table has, 0 if they differ.
+// Channels that every one of a block's tables has, 0 if they differ.
 static int common_channels(const LvTable* tables, int n) {
-  int channels = 0;
-  for (int p = 0; p < n; p++) {
-    if (!tables[p].plane) continue;
-    if (channels && tables[p].channels != channels) return 0;
-    channels = tables[p].channels;
-  }
-  return channels;
+  for (int p = 1; p < n; p++)
+    if (tables[p].channels != tables[0].channels) return 0;
+  return tables[0].channels;
 }
 
 template <class T>
@@ -201,8 +237,8 @@ struct Lookup {
 
 static Lookup choose_lookup(const PackedField& packed) {
   const LvField& field = packed.field;
-  const int n = packed.n_blocks * packed.n_tables;
-  const int density = common_channels(field.density, n), appearance = common_channels(field.appearance, n);
+  const int density = common_channels(field.density + packed.some_table, packed.n_tables);
+  const int appearance = common_channels(field.appearance + packed.some_table, packed.n_tables);
   if (field.half)
     return {density_kernel<uint16_t>(density), appearance_kernel<uint16_t>(appearance), prefetch_taps<uint16_t>};
   return {density_kernel<float>(density), appearance_kernel<float>(appearance), prefetch_taps<float>};
@@ -212,10 +248,26 @@ static Lookup choose_lookup(const PackedField& packed) {
 static Vec density_features(const PackedField& packed, const Lookup& lookup, const Lanes& lanes, int n,
                             TapLanes* taps) {
   alignas(64) float rows[LANES][8] = {};
-  compute_taps(packed, packed.density, lanes, taps);
-  if (packed.exceeds_caches) lookup.prefetch(packed, packed.density, lanes, taps, n);
-  lookup.density(packed, lanes, taps, n, rows);
+  const LvTable* coarse = packed.field.stream ? packed.field.stream->coarse_folded : 0;
+  for (int pass = 0; pass < n_passes(lanes); pass++) {
+    const LvTable* tables = begin_pass(packed, packed.density, coarse, lanes, pass, taps);
+    if (packed.exceeds_caches) lookup.prefetch(packed, tables, lanes, taps, n);
+    lookup.density(packed, tables, lanes, taps, n, rows);
+  }
   return row_sums(rows);
+}
+
+// Adds weight[i] * plane * line of each of n points to row(i) [n_appearance], unless the weight is 0.
+template <class Row>
+static void add_products(const PackedField& packed, const Lookup& lookup, const Lanes& lanes, int n, TapLanes* taps,
+                         const float* weight, Row row) {
+  const LvTable* coarse = packed.field.stream ? packed.field.stream->coarse_appearance : 0;
+  for (int pass = 0; pass < n_passes(lanes); pass++) {
+    const LvTable* tables = begin_pass(packed, packed.field.appearance, coarse, lanes, pass, taps);
+    if (packed.exceeds_caches) lookup.prefetch(packed, tables, lanes, taps, n);
+    for (int i = 0; i < n; i++)
+      if (weight[i] != 0.0f) lookup.appearance(packed, tables, lanes, taps, i, weight[i], row(i));
+  }
 }
 
 LV_HD Vec activate_lanes(const LvField& field, const Lanes& lanes, Vec feature) {

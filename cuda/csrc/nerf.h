@@ -88,12 +88,14 @@ static void coarse_weights(const TileJob& job, Batch& batch, const Ray& ray, flo
       inside = inside & (p[i] >= field.low[i]) & (p[i] <= field.high[i]);
     }
     uint32_t kept = bits_of(inside);
-    if (options.use_mask && kept) kept = occupied_lanes(field.mask, options.mask_threshold, p, kept);
+    if (options.use_mask && kept) kept = kept_lanes(field, options.mask_threshold, p, kept);
     float alpha[LANES] = {}, at[LANES];
     if (kept) {
       Lanes lanes = locate_lanes(job.packed, p);
       Vec sigma = activate_lanes(field, lanes, density_features(job.packed, batch.lookup, lanes, LANES, batch.taps));
       store(alpha, 1.0f - exp_of(-sigma * sample_length(options, t, next)));
+      for (uint32_t read = batch.feedback ? kept : 0; read; read &= read - 1)
+        note_read(job.packed, lanes, __builtin_ctz(read), *batch.feedback);
     }
     store(at, t);
     for (int i = 0; i < LANES && k + i < options.n; i++) {
@@ -128,24 +130,26 @@ static void draw_samples(const LvOptions& options, std::vector<float>& t, const 
 // Plane times line of every channel of all tables of one point, padded channels included.
 template <class T>
 static void products_lane(const PackedField& packed, const LvTable* all, const Lanes& lanes, const TapLanes* taps,
-                          int lane, float* row) {
+                          int lane, bool adds, float* row) {
   const LvTable* tables = all + lanes.table[lane];
   for (int p = 0; p < packed.n_tables; p++) {
     Corners<T> at = corners<T>(tables[p], taps[p], lane, tables[p].channels);
     for (int channel = 0; channel < tables[p].channels; channel += 8)
-      store(row + channel, product<Vec8>(at, taps[p], lane, channel));
+      store(row + channel, product<Vec8>(at, taps[p], lane, channel) + (adds ? load<Vec8>(row + channel) : Vec8{}));
     row += tables[p].channels;
   }
 }
 
-static void all_products(const Batch& batch, const LvTable* tables, const Lanes& lanes, int n, float* rows,
-                         int stride) {
+static void all_products(const Batch& batch, const LvTable* own, const LvTable* coarse, const Lanes& lanes, int n,
+                         float* rows, int stride) {
   const PackedField& packed = batch.packed;
-  compute_taps(packed, tables, lanes, batch.taps);
-  for (int i = 0; i < n; i++) {
-    float* row = rows + (size_t)i * stride;
-    if (packed.field.half) products_lane<uint16_t>(packed, tables, lanes, batch.taps, i, row);
-    else products_lane<float>(packed, tables, lanes, batch.taps, i, row);
+  for (int pass = 0; pass < n_passes(lanes); pass++) {
+    const LvTable* tables = begin_pass(packed, own, coarse, lanes, pass, batch.taps);
+    for (int i = 0; i < n; i++) {
+      float* row = rows + (size_t)i * stride;
+      if (packed.field.half) products_lane<uint16_t>(packed, tables, lanes, batch.taps, i, pass > 0, row);
+      else products_lane<float>(packed, tables, lanes, batch.taps, i, pass > 0, row);
+    }
   }
 }
 
@@ -165,8 +169,11 @@ static void fill_rows(NerfBatch& nerf, const Batch& batch, const LvOptions& opti
     Lanes lanes = locate_lanes(batch.packed, p);
     float* point_rows = nerf.point_rows + (size_t)first * nerf.point_stride;
     float* view_rows = nerf.view_rows + (size_t)first * nerf.view_stride + view_at;
-    all_products(batch, field.density, lanes, some, point_rows + products, nerf.point_stride);
-    all_products(batch, field.appearance, lanes, some, view_rows + n_view, nerf.view_stride);
+    const LvStream none = {}, &stream = field.stream ? *field.stream : none;
+    all_products(batch, field.density, stream.coarse_density, lanes, some, point_rows + products, nerf.point_stride);
+    all_products(batch, field.appearance, stream.coarse_appearance, lanes, some, view_rows + n_view, nerf.view_stride);
+    for (int i = 0; batch.feedback && i < some; i++)
+      if (in_plan(field, point_rows + (size_t)i * nerf.point_stride)) note_read(batch.packed, lanes, i, *batch.feedback);
     for (int i = 0; i < some; i++) {
       float *point = point_rows + (size_t)i * nerf.point_stride, *seen = view_rows + (size_t)i * nerf.view_stride;
       for (int axis = 0; axis < 3; axis++) point[axis] = points[axis][i];

@@ -31,12 +31,13 @@ LV_HD float mask_value(const LvMask& mask, const float at[3]) {
   return sum;
 }
 
-// Cell of a coordinate: cell c spans the vertices c-1 and c, so the cells 0 and n are half outside. False: no cell.
+// Cell of a coordinate: cell c spans the vertices c-1 and c, so the cells 0 and n are half outside; then the mask's shift.
+// False: no cell.
 LV_HD bool mask_cell(const LvMask& mask, const float at[3], int cell[3]) {
   bool inside = true;
   for (int i = 0; i < 3; i++) {
     inside = inside && at[i] >= -1.0f && at[i] < (float)mask.n[i];
-    cell[i] = inside ? (int)floorf(at[i]) + 1 : 0;
+    cell[i] = inside ? ((int)floorf(at[i]) + 1) >> mask.shift : 0;
   }
   return inside;
 }
@@ -52,7 +53,6 @@ LV_HD bool is_occupied(const LvMask& mask, float threshold, const float at[3]) {
   int cell[3];
   if (!mask_cell(mask, at, cell)) return false;
   int64_t brick = brick_of(mask, cell);
-  if (mask.distance[brick]) return false;
   int bit = bit_of(cell);
   if (!(mask.any[brick] >> bit & 1)) return false;
   if ((mask.all[brick] >> bit & 1) && threshold < 1.0f - 1e-4f) return true;
@@ -77,7 +77,9 @@ LV_HD int empty_samples(const LvMask& mask, const Ray& ray, const float at[3], c
   for (int i = 0; i < 3; i++) {
     int low = distance ? ((cell[i] >> 2) - distance + 1) * 4 : cell[i];
     int high = distance ? ((cell[i] >> 2) + distance) * 4 : cell[i] + 1;
-    float room = slope[i] > 0.0f ? (float)(high - 1) - slack - at[i] : at[i] - ((float)(low - 1) + slack);
+    low = (low << mask.shift) - 1;
+    high = (high << mask.shift) - 1;
+    float room = slope[i] > 0.0f ? (float)high - slack - at[i] : at[i] - ((float)low + slack);
     if (slope[i] != 0.0f) leave = min_of(leave, room / absolute(slope[i]));
   }
   float n = leave / ray.spacing * 0.9999f - 0.01f;

@@ -30,18 +30,26 @@ struct Memory {
   }
 };
 
-struct PackedField {
-  LvField field;
-  int n_tables, n_blocks, n_ray_inputs;
-  int some_table;                   // index of the first table of a block that is there
+struct PackedDecoder {
+  int n_ray_inputs;
   int feature, hidden_1, hidden_2;  // widths padded to LANES
   int encoded;                      // padded width of feature and its encoding: groups of `feature` numbers
-  bool exceeds_caches;              // the planes do not fit a processor's last cache
-  const LvTable* density;           // as field.density, lines times density_basis
   Layer basis, layer_1, layer_2;
   float* ray_weights;               // first layer: latent, direction, PE(direction). [n_ray_inputs][hidden_1]
   float *bias_1, *bias_2, *weight_3;  // [hidden_1], [hidden_2], [3][hidden_2]
   float* zeros;                     // [widest]
+};
+
+struct PackedField : PackedDecoder {
+  LvField field;
+  int n_tables, n_blocks;
+  int some_table;          // index of the first table of a block that is there
+  bool exceeds_caches;     // the planes do not fit a processor's last cache
+  const LvTable* density;  // as field.density, lines times density_basis
+};
+
+// A packed field with the memory that its decoder and lines lie in.
+struct OwnedField : PackedField {
   Memory memory;
 };
 
@@ -58,7 +66,7 @@ static int encoded_input(const LvField& field, const InputLayout& layout, int gr
   return layout.feature_pe + (first + i) * field.feature_pe + k;
 }
 
-static void pack_decoder(PackedField& packed) {
+static void pack_decoder(OwnedField& packed) {
   const LvField& field = packed.field;
   const InputLayout layout = input_layout(field);
   const int n_groups = 1 + 2 * (field.feature_pe > 0 ? field.feature_pe : 0);
@@ -91,7 +99,7 @@ static void pack_decoder(PackedField& packed) {
   packed.zeros = packed.memory.take<float>(packed.feature + packed.hidden_1 + packed.hidden_2);
 }
 
-static void pack_ray_inputs(PackedField& packed) {
+static void pack_ray_inputs(OwnedField& packed) {
   const LvField& field = packed.field;
   const InputLayout layout = input_layout(field);
   const int before_pe = layout.feature_pe - layout.latent;
@@ -105,7 +113,7 @@ static void pack_ray_inputs(PackedField& packed) {
 }
 
 // relu(basis . (plane * line)) = relu(sum of plane * (basis * line))
-static void fold_density(PackedField& packed) {
+static void fold_density(OwnedField& packed) {
   const LvField& field = packed.field;
   packed.density = field.density;
   if (!field.density_basis) return;
@@ -139,16 +147,22 @@ static size_t plane_bytes(const PackedField& packed) {
   return n * (field.half ? 2 : 4);
 }
 
-static inline PackedField* pack_field(const LvField& field) {
-  PackedField* packed = new PackedField();
+// like: a field with the same decoder, which must outlive this one; or 0
+static inline PackedField* pack_field(const LvField& field, const PackedField* like) {
+  OwnedField* packed = new OwnedField();
   packed->field = field;
   packed->n_tables = field.n_directions * field.n_levels;
   packed->n_blocks = field.columns * field.rows;
   while (!field.density[packed->some_table].plane) packed->some_table += packed->n_tables;
-  packed->exceeds_caches = plane_bytes(*packed) > LV_LARGE_PLANES;
-  pack_decoder(*packed);
-  pack_ray_inputs(*packed);
-  fold_density(*packed);
+  packed->exceeds_caches = field.stream || plane_bytes(*packed) > LV_LARGE_PLANES;
+  if (like) {
+    (PackedDecoder&)*packed = *like;
+  } else {
+    pack_decoder(*packed);
+    pack_ray_inputs(*packed);
+  }
+  if (field.stream) packed->density = field.stream->folded;
+  else fold_density(*packed);
   return packed;
 }
 

@@ -43,6 +43,11 @@ LV_HD F sample_position(const Ray& ray, int axis, F t) {
   return add_rn(like(t, ray.o[axis]), mul_rn(like(t, ray.d[axis]), t));
 }
 
+// Whether a point lies in the box seen from above.
+LV_HD bool in_plan(const LvField& field, const float p[3]) {
+  return p[0] >= field.low[0] && p[0] <= field.high[0] && p[1] >= field.low[1] && p[1] <= field.high[1];
+}
+
 LV_HD bool in_box(const LvField& field, const float p[3]) {
   bool inside = true;
   for (int i = 0; i < 3; i++) inside = inside && p[i] >= field.low[i] && p[i] <= field.high[i];

@@ -136,8 +136,8 @@ LV_HD Composite render_ray(const LvField& field, const LvOptions& options, Ray r
     if (EDITED && owner.op >= 0) {
       if (!edit_counts(field, options, owner)) continue;
     } else if (options.use_mask) {
-      if (EDITED ? !mask_holds(field.mask, options.mask_threshold, p)
-                 : !is_occupied(field.mask, options.mask_threshold, at))
+      if (EDITED || field.stream ? !mask_holds(field, options.mask_threshold, p)
+                                 : !is_occupied(field.mask, options.mask_threshold, at))
         continue;
     }
     float length = sample_length(options, t, sample_distance(options, ray, k + 1));

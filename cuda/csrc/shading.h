@@ -1,7 +1,7 @@
 // The decoder in batches: samples of a tile gather features into rows, full batches go through the layers at once.
 #pragma once
 #include "compositing.h"
-#include "lookup.h"
+#include "stream_lanes.h"
 
 enum {
   BATCH = 96,                        // decoder rows; a multiple of ROWS
@@ -32,6 +32,7 @@ struct Batch {
   int lookup_row[MAX_LOOKUPS];
   int32_t* active;  // inputs of the second layer that are not 0. [BATCH / ROWS][hidden_1 + LANES]
   TapLanes* taps;
+  Feedback* feedback = 0;  // of a streamed field
   // Edited scenes only.
   Batch* const* sources;  // batches of the edit's other fields
   float *edited_hidden;   // starts of rows that do not have their ray's. [BATCH][hidden_1]
@@ -112,12 +113,11 @@ static void run_lookups(Batch& batch) {
   for (int first = 0; first < batch.n_lookups; first += LANES) {
     Vec p[3] = {load<Vec>(batch.p[0] + first), load<Vec>(batch.p[1] + first), load<Vec>(batch.p[2] + first)};
     Lanes lanes = locate_lanes(packed, p);
-    compute_taps(packed, packed.field.appearance, lanes, batch.taps);
     int n = batch.n_lookups - first < LANES ? batch.n_lookups - first : LANES;
-    if (packed.exceeds_caches) batch.lookup.prefetch(packed, packed.field.appearance, lanes, batch.taps, n);
-    for (int i = 0; i < n; i++)
-      batch.lookup.appearance(packed, lanes, batch.taps, i, batch.lookup_weight[first + i],
-                              batch.products + (size_t)batch.lookup_row[first + i] * packed.field.n_appearance);
+    add_products(packed, batch.lookup, lanes, n, batch.taps, batch.lookup_weight + first, [&](int i) {
+      return batch.products + (size_t)batch.lookup_row[first + i] * packed.field.n_appearance;
+    });
+    for (int i = 0; batch.feedback && i < n; i++) note_read(packed, lanes, i, *batch.feedback);
   }
   batch.n_lookups = 0;
 }

@@ -94,6 +94,10 @@ static bool weigh(const TileJob& job, Batch& batch, int ray_index, const Ray& ra
   Composite& sum = sums[ray_index];
   for (int i = 0; i < n; i++) {
     float t = pending.t[i], weight = add_sample(sum, alpha[i], t);
+    if (batch.feedback && (!EDITED || reads_field(*options.edits, pending.owners.op[i]))) {
+      note_read(job.packed, lanes, i, *batch.feedback);
+      note_weight(lanes, i, weight, *batch.feedback);
+    }
     if (weight > options.weight_threshold) {
       if constexpr (EDITED)
         enter_row(job, batch, ray, pending.owners.op[i], pending.owners.style[i], open);
@@ -145,7 +149,7 @@ static bool place_samples(const TileJob& job, const Ray& ray, int k, Pending& pe
     if (options.use_mask && kept) kept = lanes_in_room(options.edits->room, p, kept);
     kept = claim_lanes(job, kept, p, pending.owners, pending.n);
   } else if (options.use_mask && kept) {
-    kept = occupied_lanes(field.mask, options.mask_threshold, p, kept);
+    kept = kept_lanes(field, options.mask_threshold, p, kept);
   }
   if (!kept) return false;
   append_lanes(pending.t + pending.n, t, kept);
@@ -208,6 +212,8 @@ static void surface_normal(const TileJob& job, Batch& batch, const Ray& ray, flo
     Lanes lanes = locate_lanes(job.packed, p);
     Vec features = density_features(job.packed, batch.lookup, lanes, LANES, batch.taps);
     store(feature + i, choose(lanes.is_present, features, Vec{}));
+    for (int j = i; batch.feedback && j < i + LANES && j < 6; j++)
+      if (!EDITED || reads_field(*job.options.edits, owners[j].op)) note_read(job.packed, lanes, j - i, *batch.feedback);
   }
   if constexpr (EDITED)
     for (int i = 0; i < 6; i++)

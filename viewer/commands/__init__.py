@@ -78,6 +78,13 @@ from .selecting import (
     SetSelection,
     SetSelectionHeights,
 )
+from .streaming import (
+    PinBlock,
+    SetMemoryDetail,
+    SetMemoryDevice,
+    SetMemoryHost,
+    SetMemoryNeighbours,
+)
 from .tools import SetDraft, SetHandle, SetSnapping, SetTool
 
 COMMANDS: tuple[type[Command], ...] = (
@@ -148,6 +155,11 @@ COMMANDS: tuple[type[Command], ...] = (
     ClearMeasurements,
     ToggleBlockBorders,
     SelectBlock,
+    PinBlock,
+    SetMemoryDevice,
+    SetMemoryHost,
+    SetMemoryDetail,
+    SetMemoryNeighbours,
     ToggleInterface,
     ToggleHelp,
     SetTheme,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
 from ...core.appearance import Appearance
 from ...core.edits.layers import Stack
 from ...core.measure import Measurement
+from ...core.streaming.contracts import MemoryBudget
 from ..state import (
     MAX_RECENT,
     Compare,
@@ -64,6 +65,8 @@ class SceneOpened(Once):
             opening=None,
             message=None,
             selected_block=None,
+            memory=facts.memory,
+            pinned=frozenset(),
             recent=(facts.path, *others)[:MAX_RECENT],
         )
 
@@ -94,6 +97,7 @@ class RestoreWork(Once):
     styles: tuple[tuple[str, Appearance], ...]
     edits: Stack
     measurements: tuple[Measurement, ...]
+    memory: MemoryBudget = field(default_factory=MemoryBudget)
     undo: ClassVar[str] = "Restore"
 
     def apply(self, state: ViewerState) -> ViewerState:
@@ -104,6 +108,7 @@ class RestoreWork(Once):
             edits=self.edits,
             last_uid=max([state.last_uid, *(layer.uid for layer in self.edits)]),
             measurements=self.measurements,
+            memory=self.memory,
             layer=None,
             selection=None,
         )

@@ -1,26 +1,43 @@
-"""The Blocks panel: a plan of all blocks with their state, and what the camera sees of it."""
+"""The Blocks panel: a plan of all blocks with their state, what the camera sees, and what is fetched."""
 
 from __future__ import annotations
 
-import dearpygui.dearpygui as dpg
+from dataclasses import dataclass
+from typing import Any
 
-from ...core.edits.region import Region
+import dearpygui.dearpygui as dpg
+import numpy as np
+
+from ...core.streaming.contracts import StreamStatus
+from ..block_map import KINDS, STANDING, STREAMED, BlockFacts, counts_of, standing_kinds, streamed_kinds
 from ..commands import SelectBlock, SelectBlockArea, ToggleBlockBorders
-from ..handles import prisms_of, target_of
-from ..plan import Plan, block_footprint, footprint_of_view, is_inside
+from ..plan import Plan, block_at, blocks_in, closest, footprint_of_view
 from ..shortcuts import Action, keys_of
 from ..state import SceneFacts, Tool, ViewerState
-from ..theme import HALO, HUD_ACCENT, HUD_PLATE, HUD_TEXT, NONE, Rgba
+from ..stream_text import of_total
 from ..tools import mode_of
-from ..units import Units, bytes_text, figures, nice_length
-from ..widgets import Pen, right_spacer
+from ..units import bytes_text
+from ..widgets import right_spacer
+from .block_canvas import BlockCanvas
+from .block_log import FetchLog
+from .block_memory import MemorySection
+from .block_menu import BlockMenu
 from .panel import DockedPanel, Submit
 
-SHADE: Rgba = (12, 15, 18, 70)  # over the picture of the ground, so that lines stand out
-INK: Rgba = (255, 255, 255, 255)
-LEGEND_ROW, LEGEND_ROWS = 20, 2  # logical pixels
-SMALLEST = 4  # logical pixels: a shorter drag draws no rectangle
+SMALLEST = 4  # logical pixels: a shorter drag draws no rectangle and moves no map
+STEP = 1.25  # factor of the scale for one notch of the wheel
+USED = 124  # logical pixels of what the memory line says
 POINTING = {Tool.BUILDING, Tool.POLYGON, Tool.PLACE}  # tools that clicks in the plan serve, too
+
+
+@dataclass
+class _Grip:
+    """The map in the hand."""
+
+    button: int
+    start: tuple[float, float]  # pixels of the plan
+    plan: Plan  # as it was then
+    has_moved: bool = False
 
 
 class BlocksPanel(DockedPanel):
@@ -32,275 +49,171 @@ class BlocksPanel(DockedPanel):
     empty_body = "The plan of all blocks, and where the camera is, appears here."
 
     _state: ViewerState | None = None
-    _plan: Plan | None = None
-    _seen: frozenset[int] = frozenset()
-    _width = 0
-    _drawn: object = None  # what the layer of the selection shows
+    _status: StreamStatus | None = None
+    _kinds: np.ndarray = np.zeros(0, np.uint8)
+    _seen: np.ndarray = np.zeros(0, bool)
     _start: tuple[float, float] | None = None  # of a rectangle that is being drawn, pixels of the plan
+    _grip: _Grip | None = None
+    _is_hovered = False
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._shown: dict[str, tuple[object, ...]] = {}  # what each part was drawn from
 
     def build_content(self, submit: Submit) -> None:
-        """Makes tool row, plan, legend and the line about the selected block."""
+        """Makes tool row, plan, legend, the line about the selected block, budgets and log."""
         self._submit = submit
         ui = self.widgets
-        with dpg.group(horizontal=True, horizontal_spacing=self.look.px(4)):
-            self._resident = ui.label("", 168)
-            self._stretch = right_spacer(ui, 168 + 3 * 24 + 4 * 4)
-            ui.icon("select-all", "Select the area of the selected block", self._select_area)
-            ui.icon("focus-centered", "Fly to the selected block", self._fly)
-            borders = f"Show or hide the borders in the picture ({keys_of(Action.BLOCK_BORDERS)})"
-            self._borders = ui.icon("grid-dots", borders, lambda: submit(ToggleBlockBorders()))
-        self._memory = ui.styled(
-            dpg.add_progress_bar(width=-1, height=self.look.px(4)),
-            "thin",
-            None,
-            "Share of the blocks in memory",
-        )
-        dpg.add_spacer(height=self.look.px(2))
-        self.plan = self._canvas()
-        self._legend = self._canvas()
+        self._build_head()
+        self.canvas = BlockCanvas(ui, self.host)
+        self.canvas.build()
         ui.rule()
-        self._line = ui.label(
-            "", -1, "value", "The selected block. Double-click in the plan flies to a block."
-        )
-        self._layers = {
-            name: dpg.add_draw_layer(parent=self.plan)
-            for name in ("ground", "blocks", "edits", "view", "frame")
-        }
+        hint = "The selected block. Double-click in the plan flies to a block."
+        self._line = ui.label("", -1, "value", hint)
+        self._memory_section = MemorySection(ui, self.host)
+        self._memory_section.build(submit)
+        self._log = FetchLog(ui)
+        self._log.build()
+        self._menu = BlockMenu(self.host)
+        self._menu.build(submit)
         with dpg.item_handler_registry() as handlers:
             dpg.add_item_clicked_handler(dpg.mvMouseButton_Left, callback=self._clicked)
             dpg.add_item_double_clicked_handler(dpg.mvMouseButton_Left, callback=self._double_clicked)
-            dpg.add_item_clicked_handler(dpg.mvMouseButton_Right, callback=self._open_menu)
-        dpg.bind_item_handler_registry(self.plan, handlers)
-        with dpg.window(popup=True, show=False, no_move=True, min_size=(160, 16)) as self._menu:
-            dpg.add_menu_item(label="Select area", callback=self._select_area)
-            dpg.add_menu_item(label="Fly there", callback=self._fly)
+            for button in (dpg.mvMouseButton_Right, dpg.mvMouseButton_Middle):
+                dpg.add_item_clicked_handler(button, callback=self._seize, user_data=button)
+        dpg.bind_item_handler_registry(self.canvas.item, handlers)
+        with dpg.handler_registry():
+            dpg.add_mouse_wheel_handler(callback=lambda _sender, steps: self._zoom(steps))
+
+    def _build_head(self) -> None:
+        ui = self.widgets
+        with dpg.group(horizontal=True, horizontal_spacing=self.look.px(4)):
+            self._used = ui.label("", USED, hint="Memory that blocks take, of its budget")
+            self._stretch = right_spacer(ui, USED + 4 * 24 + 5 * 4)
+            ui.icon("maximize", "Show all blocks", self._show_all)
+            ui.icon("select-all", "Select the area of the selected block", self._select_area)
+            ui.icon("focus-centered", "Fly to the selected block", self._fly)
+            borders = f"Show or hide the borders in the picture ({keys_of(Action.BLOCK_BORDERS)})"
+            self._borders = ui.icon("grid-dots", borders, lambda: self._submit(ToggleBlockBorders()))
+        bar = dpg.add_progress_bar(width=-1, height=self.look.px(4))
+        self._bar = ui.styled(bar, "thin", None, "Share of the memory budget, or of the blocks")
+        dpg.add_spacer(height=self.look.px(2))
 
     def show_content(self, state: ViewerState) -> None:
-        """Redraws the layers whose content changed."""
-        before, self._state = self._state, state
-        width = int(self.inner_width)
-        resized = width != self._width
-        if width < 32 or state.scene is None:
+        """Redraws the parts whose content changed."""
+        self._state, self._status = state, self.host.session.stream_status
+        scene, width = state.scene, int(self.inner_width)
+        if width < 32 or scene is None:
             return
-        if before is None or before.scene is not state.scene or resized:
-            self._width = width
-            self._adopt(state.scene, width)
-            before = None
-        seen = self._blocks_in_view(state)
-        if before is None or seen != self._seen or before.selected_block != state.selected_block:
-            self._seen = seen
-            self._draw_blocks(state)
-            self._draw_legend(state)
-            dpg.set_item_label(self._line, _describe(state.scene, state.selected_block))
-        if before is None or before.pose != state.pose or _aspect(before) != _aspect(state):
-            self._draw_view(state)
+        if self._is_new("size", scene, width):
+            self._adopt(scene, width)
+        self._follow_grip(state)
         self._follow_band(state)
-        drawn = (self._plan, state.edits, state.selection, state.layer, state.draft, self._band())
-        if drawn != self._drawn:
-            self._drawn = drawn
-            self._draw_edits(state)
-        if before is None or before.show_block_borders != state.show_block_borders:
-            theme = "on" if state.show_block_borders else "icon"
-            dpg.bind_item_theme(self._borders, self.look.themes[theme])
+        self._follow_pointer()
+        self._classify(scene, state)
+        self._draw(scene, state)
+        self._write(scene, state)
+        self._memory_section.show(state.memory, self._status)
+        self._log.show(self._status, self.host.session.fetch_records)
 
     def restyle(self) -> None:
         """Draws everything anew, in the colours that are in force now."""
-        self._width = 0
+        self._shown.clear()
 
-    def _canvas(self) -> int:
-        canvas = dpg.add_drawlist(16, 16)
-        return self.widgets.styled(canvas, None, "small")
+    def _is_new(self, part: str, *things: object) -> bool:
+        """Whether a part must be drawn again, as it was drawn from other things."""
+        before, self._shown[part] = self._shown.get(part), things
+        return before is None or not all(map(_is_same, before, things))
 
     def _adopt(self, scene: SceneFacts, width: int) -> None:
-        self._plan = Plan.fit(scene, width)
-        dpg.configure_item(self.plan, width=width, height=self._plan.height)
-        dpg.configure_item(self._legend, width=width, height=self.look.px(LEGEND_ROW * LEGEND_ROWS + 4))
+        self._present = np.array(scene.present, bool)
+        self._grip = self._start = None
+        self.canvas.fit(scene, width)
         self._stretch(width)
-        share = sum(scene.present) / len(scene.present)
-        dpg.set_value(self._memory, share)
-        dpg.set_item_label(self._resident, f"{bytes_text(scene.n_bytes)} in memory")
-        self._draw_ground()
-        self._draw_frame(scene)
 
-    def _draw_ground(self) -> None:
-        plan = self._plan
-        if plan is None:
-            return
-        pen = self._pen("ground")
-        pen.clear()
-        pen.plate(0, 0, plan.width, plan.height, self.look.color("plot"), 4)
-        texture, uv_max = self.host.plan_picture()
-        pen.picture(texture, plan.width, plan.height, uv_max)
-        pen.plate(0, 0, plan.width, plan.height, SHADE, 0)
-
-    def _draw_blocks(self, state: ViewerState) -> None:
-        scene, plan = state.scene, self._plan
-        if scene is None or plan is None:
-            return
-        pen = self._pen("blocks")
-        pen.clear()
-        gap = max(1, self.look.px(1))
-        for block, present in enumerate(scene.present):
-            x0, y0, x1, y1 = block_footprint(scene, block)
-            (left, top), (right, bottom) = plan.to_plan(x0, y1), plan.to_plan(x1, y0)
-            place = (left + gap, top + gap, right - left - 2 * gap, bottom - top - 2 * gap)
-            corner = {"rounding": self.look.px(2)}
-            if not present:
-                pen.frame(*place, self.look.color("faint", 120), **corner)
-                continue
-            strong = block in self._seen
-            pen.frame(
-                *place,
-                self._accent(230 if strong else 120),
-                fill=self._accent(64 if strong else 24),
-                **corner,
+    def _classify(self, scene: SceneFacts, state: ViewerState) -> None:
+        """Finds out what each block is; arrays are replaced only where that has changed."""
+        status, aspect = self._status, _aspect(state)
+        if self._is_new("seen", scene, state.pose, aspect):
+            seen = blocks_in(scene, footprint_of_view(scene, state.pose, aspect))
+            self._seen = self._seen if np.array_equal(seen, self._seen) else seen
+        if self._is_new("kinds", scene, self._seen, status):
+            kinds = (
+                standing_kinds(self._present, self._seen)
+                if status is None
+                else streamed_kinds(status, self._seen)
             )
-        if state.selected_block is not None:
-            x0, y0, x1, y1 = block_footprint(scene, state.selected_block)
-            (left, top), (right, bottom) = plan.to_plan(x0, y1), plan.to_plan(x1, y0)
-            thick = {"thickness": 2 * self.look.scale, "rounding": self.look.px(2)}
-            pen.frame(left, top, right - left, bottom - top, INK, **thick)
+            self._kinds = self._kinds if np.array_equal(kinds, self._kinds) else kinds
 
-    def _draw_view(self, state: ViewerState) -> None:
-        scene, plan = state.scene, self._plan
-        if scene is None or plan is None:
-            return
-        pen = self._pen("view")
-        pen.clear()
-        outline = [plan.to_plan(*point) for point in footprint_of_view(scene, state.pose, _aspect(state))]
-        eye = plan.to_plan(*state.pose.eye[:2])
-        pen.polygon(outline, (*INK[:3], 22))
-        pen.polyline(outline, (*INK[:3], 220), 1.5, closed=True)
-        for corner in outline[2:]:
-            pen.line(eye, corner, (*INK[:3], 130))
-        mark = _kept_inside(plan, eye, self.look.px(9))
-        pen.circle(mark, self.look.px(7), fill=INK, color=HUD_PLATE)
-        pen.circle(mark, self.look.px(3), fill=self.look.color("accent_deep"))
+    def _draw(self, scene: SceneFacts, state: ViewerState) -> None:
+        canvas, plan, band = self.canvas, self.canvas.plan, self._band()
+        aspect, ahead = _aspect(state), self._ahead(state)
+        if self._is_new("ground", scene, plan, self._status is None):
+            canvas.draw_ground(self._status is not None)
+            canvas.draw_frame(scene)
+        if self._is_new("blocks", scene, plan, self._kinds):
+            canvas.draw_blocks(scene, self._kinds)
+        if self._is_new("marks", scene, plan, state.selected_block, state.pinned):
+            canvas.draw_marks(scene, state.selected_block, state.pinned)
+        if self._is_new("edits", plan, state.edits, state.selection, state.layer, state.draft, band):
+            canvas.draw_edits(state, band)
+        if self._is_new("view", scene, plan, state.pose, aspect, ahead):
+            canvas.draw_view(scene, state, aspect, ahead)
+        if self._is_new("legend", plan.width, self._kinds, len(state.pinned)):
+            always = STANDING if self._status is None else STREAMED
+            canvas.draw_legend(counts_of(self._kinds, always), len(state.pinned))
+        block = self._block_under_cursor() if self._is_hovered and self._grip is None else None
+        tip = block, self._kinds, self._status, canvas.cursor if block is not None else None
+        if self._is_new("tip", *tip):
+            facts = self._facts_of(block)
+            canvas.draw_tip(facts.lines if facts else (), canvas.cursor)
 
-    def _draw_frame(self, scene: SceneFacts) -> None:
-        plan, px = self._plan, self.look.px
-        if plan is None:
-            return
-        pen = self._pen("frame")
-        pen.clear()
-        right, bottom = plan.width, plan.height
-        pen.plate(right - px(30), bottom - px(34), px(24), px(28), HUD_PLATE)
-        tip = (
-            (right - px(18), bottom - px(31)),
-            (right - px(22), bottom - px(25)),
-            (right - px(14), bottom - px(25)),
-        )
-        pen.polygon(tip, HUD_TEXT)
-        pen.text(right - px(18), bottom - px(23), "N", HUD_TEXT, 0.5)
-        units = Units.of(scene)
-        per_shown = plan.per_unit / units.factor
-        length = nice_length(0.35 * plan.width / per_shown)
-        width = length * per_shown
-        pen.plate(px(6), bottom - px(34), width + px(16), px(28), HUD_PLATE)
-        pen.line((px(14), bottom - px(12)), (px(14) + width, bottom - px(12)), HUD_TEXT, 2)
-        words = units.with_symbol(
-            figures(length).rstrip("0").rstrip(".") if length < 1000 else figures(length)
-        )
-        pen.text(px(14) + width / 2, bottom - px(31), words, HUD_TEXT, 0.5)
+    def _ahead(self, state: ViewerState) -> tuple[tuple[float, float], ...]:
+        """Returns where the camera will be: the end of a flight, else what fetching reckons with."""
+        destination = self.host.session.state.pose
+        if destination != state.pose:
+            return (destination.eye[:2],)
+        return (self._status.target,) if self._status and self._status.target else ()
 
-    def _draw_legend(self, state: ViewerState) -> None:
-        scene = state.scene
-        if scene is None:
-            return
-        pen = Pen(self.widgets, self._legend)
-        pen.clear()
-        present = sum(scene.present)
-        entries: list[tuple[str, int, Rgba, Rgba]] = [
-            ("In view", len(self._seen), self._accent(255), self._accent(150)),
-            ("In memory", present, self._accent(160), self._accent(60)),
-            ("Missing", len(scene.present) - present, self.look.color("faint"), NONE),
-        ]
-        px = self.look.px
-        half = self._width / 2
-        for index, (name, count, edge, fill) in enumerate(entries):
-            x, y = (index % 2) * half, (index // 2) * px(LEGEND_ROW) + px(4)
-            pen.frame(x, y + px(1), px(12), px(12), edge, fill=fill, rounding=px(2))
-            pen.text(x + px(18), y, name, self.look.color("muted"))
-            pen.text(x + half - px(16 if index % 2 == 0 else 0), y, str(count), self.look.color("text"), 1)
+    def _write(self, scene: SceneFacts, state: ViewerState) -> None:
+        status = self._status
+        if self._is_new("use", scene, status):
+            if status is None:
+                share = float(self._present.mean())
+                words = f"{bytes_text(scene.n_bytes)} in memory"
+            else:
+                share = status.device_bytes / max(status.device_budget, 1)
+                words = of_total(status.device_bytes, status.device_budget)
+            dpg.set_value(self._bar, share)
+            dpg.set_item_label(self._used, words)
+        if self._is_new("line", scene, self._kinds, status, state.selected_block, state.pinned):
+            facts = self._facts_of(state.selected_block)
+            dpg.set_item_label(self._line, facts.line if facts else "No block selected")
+        if self._is_new("borders", state.show_block_borders):
+            theme = "on" if state.show_block_borders else "icon"
+            dpg.bind_item_theme(self._borders, self.look.themes[theme])
 
-    def _blocks_in_view(self, state: ViewerState) -> frozenset[int]:
-        """Returns the blocks whose middle lies in the part of the ground that the camera sees."""
-        scene = state.scene
-        if scene is None:
-            return frozenset()
-        outline = footprint_of_view(scene, state.pose, _aspect(state))
-        seen = []
-        for block, present in enumerate(scene.present):
-            x0, y0, x1, y1 = block_footprint(scene, block)
-            probes = [
-                (x0 + u * (x1 - x0), y0 + v * (y1 - y0)) for u in (0.1, 0.5, 0.9) for v in (0.1, 0.5, 0.9)
-            ]
-            if present and any(is_inside(outline, probe) for probe in probes):
-                seen.append(block)
-        return frozenset(seen)
+    def _facts_of(self, block: int | None) -> BlockFacts | None:
+        state = self._state
+        if block is None or state is None or state.scene is None or block >= len(self._kinds):
+            return None
+        kind = KINDS[self._kinds[block]]
+        return BlockFacts.of(state.scene, block, kind, self._status, block in state.pinned)
 
-    def _draw_edits(self, state: ViewerState) -> None:
-        """Draws the outlines of layers, selection and what is being drawn."""
-        plan = self._plan
-        if plan is None:
-            return
-        pen, target, band = self._pen("edits"), target_of(state), self._band()
-        pen.clear()
-        ratios = state.unit_ratios
-        prisms = [prism for layer in state.edits for prism in prisms_of(layer, ratios)]
-        lines = [(prism.region, (*INK[:3], 150)) for prism in prisms]
-        if target is not None:
-            lines.append((target.outline.region, HUD_ACCENT))
-        if band is not None:
-            lines.append((Region.rectangle(*plan.to_scene(*band[:2]), *plan.to_scene(*band[2:])), HUD_ACCENT))
-        for region, color in lines:
-            for rings in region.polygons:
-                outline = [plan.to_plan(*point) for point in rings[0]]
-                pen.polyline(outline, HALO, 3, closed=True)
-                pen.polyline(outline, color, 1.5, closed=True)
-        corners = [plan.to_plan(x, y) for x, y, _ in state.draft]
-        if len(corners) > 1:
-            pen.polyline(corners, HUD_ACCENT, 1.5)
-        for corner in corners:
-            pen.circle(corner, self.look.px(3), fill=INK)
+    # The mouse
 
     def _clicked(self) -> None:
-        state, plan = self._state, self._plan
-        if state is None or state.scene is None or plan is None:
+        state = self._state
+        if state is None or state.scene is None:
             return
         if state.tool is Tool.RECTANGLE:
-            self._start = self._cursor()
+            self._start = self.canvas.cursor
         elif state.tool in POINTING:
-            point = plan.to_scene(*self._cursor())
+            point = self.canvas.plan.to_scene(*self.canvas.cursor)
             for command in self.host.tools.click_ground(point, state, *_modifiers()):
                 self._submit(command)
         else:
             self._submit(SelectBlock(self._block_under_cursor()))
-
-    def _follow_band(self, state: ViewerState) -> None:
-        """Selects what a rectangle encloses as soon as the button is released."""
-        band, plan = self._band(), self._plan
-        if band is None or plan is None or dpg.is_mouse_button_down(dpg.mvMouseButton_Left):
-            return
-        self._start = None
-        if min(abs(band[2] - band[0]), abs(band[3] - band[1])) >= self.look.px(SMALLEST):
-            start, end = plan.to_scene(*band[:2]), plan.to_scene(*band[2:])
-            self.host.tools.drag_ground(start, end, *_modifiers())
-
-    def _band(self) -> tuple[float, float, float, float] | None:
-        """Returns the rectangle that is being drawn, pixels of the plan."""
-        return (*self._start, *self._cursor()) if self._start is not None else None
-
-    def _select_area(self) -> None:
-        if self._state is not None and self._state.selected_block is not None:
-            self._submit(SelectBlockArea(self._state.selected_block, mode_of(*_modifiers())))
-
-    def _open_menu(self) -> None:
-        block = self._block_under_cursor()
-        self._submit(SelectBlock(block))
-        if block is not None:
-            place = [int(at) for at in dpg.get_mouse_pos(local=False)]
-            dpg.configure_item(self._menu, show=True, pos=place)
 
     def _double_clicked(self) -> None:
         if self._state is not None and self._state.tool is not Tool.NAVIGATE:
@@ -312,31 +225,80 @@ class BlocksPanel(DockedPanel):
             self._submit(SelectBlock(block))
             self.host.fly_to_block(block)
 
+    def _seize(self, _sender: int, _data: object, button: int) -> None:
+        if self._grip is None:
+            self._grip = _Grip(button, self.canvas.cursor, self.canvas.plan)
+
+    def _follow_grip(self, state: ViewerState) -> None:
+        """Moves the map with the pointer; a right click that moved nothing opens the menu."""
+        grip = self._grip
+        if grip is None:
+            return
+        across, along = (now - then for now, then in zip(self.canvas.cursor, grip.start, strict=True))
+        grip.has_moved |= max(abs(across), abs(along)) >= self.look.px(SMALLEST)
+        if grip.has_moved:
+            self._set_plan(grip.plan.moved(across, along))
+        if not dpg.is_mouse_button_down(grip.button):
+            self._grip = None
+            if not grip.has_moved and grip.button == dpg.mvMouseButton_Right:
+                self._open_menu(state)
+
+    def _follow_band(self, state: ViewerState) -> None:
+        """Selects what a rectangle encloses as soon as the button is released."""
+        band, plan = self._band(), self.canvas.plan
+        if band is None or dpg.is_mouse_button_down(dpg.mvMouseButton_Left):
+            return
+        self._start = None
+        if min(abs(band[2] - band[0]), abs(band[3] - band[1])) >= self.look.px(SMALLEST):
+            start, end = plan.to_scene(*band[:2]), plan.to_scene(*band[2:])
+            self.host.tools.drag_ground(start, end, *_modifiers())
+
+    def _follow_pointer(self) -> None:
+        """Keeps the wheel from scrolling the panel while it scales the map."""
+        hovered = dpg.is_item_hovered(self.canvas.item)
+        if hovered != self._is_hovered:
+            self._is_hovered = hovered
+            dpg.configure_item(self.window, no_scroll_with_mouse=hovered)
+
+    def _zoom(self, steps: float) -> None:
+        if self._is_hovered:
+            self._set_plan(self.canvas.plan.zoomed(STEP**steps, self.canvas.cursor))
+
+    def _show_all(self) -> None:
+        self.canvas.plan = self.canvas.whole
+
+    def _set_plan(self, plan: Plan) -> None:
+        if self._state is not None and self._state.scene is not None:
+            self.canvas.plan = plan.within(self.canvas.whole, closest(self._state.scene, plan.width))
+
+    def _open_menu(self, state: ViewerState) -> None:
+        block = self._block_under_cursor()
+        self._submit(SelectBlock(block))
+        facts = self._facts_of(block)
+        if facts is not None:
+            self._menu.open(facts, state, self._status is not None)
+
+    def _select_area(self) -> None:
+        if self._state is not None and self._state.selected_block is not None:
+            self._submit(SelectBlockArea(self._state.selected_block, mode_of(*_modifiers())))
+
     def _fly(self) -> None:
         if self._state is not None and self._state.selected_block is not None:
             self.host.fly_to_block(self._state.selected_block)
 
+    def _band(self) -> tuple[float, float, float, float] | None:
+        """Returns the rectangle that is being drawn, pixels of the plan."""
+        return (*self._start, *self.canvas.cursor) if self._start is not None else None
+
     def _block_under_cursor(self) -> int | None:
-        if self._state is None or self._state.scene is None or self._plan is None:
+        if self._state is None or self._state.scene is None:
             return None
-        scene = self._state.scene
-        x, y = self._plan.to_scene(*self._cursor())
-        (x0, y0, _), (x1, y1, _) = scene.aabb
-        if not (x0 <= x < x1 and y0 <= y < y1):
-            return None
-        columns, rows = scene.division
-        return int((x - x0) / (x1 - x0) * columns) * rows + int((y - y0) / (y1 - y0) * rows)
+        return block_at(self._state.scene, *self.canvas.plan.to_scene(*self.canvas.cursor))
 
-    def _cursor(self) -> tuple[float, float]:
-        """Returns the place of the pointer in pixels of the plan."""
-        pointer, origin = dpg.get_mouse_pos(local=False), dpg.get_item_rect_min(self.plan)
-        return pointer[0] - origin[0], pointer[1] - origin[1]
 
-    def _accent(self, alpha: int) -> Rgba:
-        return (*HUD_ACCENT[:3], alpha) if not self.look.light else self.look.color("accent", alpha)
-
-    def _pen(self, layer: str) -> Pen:
-        return Pen(self.widgets, self._layers[layer])
+def _is_same(before: object, now: object) -> bool:
+    """Whether two things are equal; arrays and what holds them only if they are one."""
+    return before is now or (not isinstance(now, np.ndarray | StreamStatus) and before == now)
 
 
 def _modifiers() -> tuple[bool, bool]:
@@ -345,23 +307,7 @@ def _modifiers() -> tuple[bool, bool]:
     return shift, dpg.is_key_down(dpg.mvKey_LControl) or dpg.is_key_down(dpg.mvKey_RControl)
 
 
-def _kept_inside(plan: Plan, point: tuple[float, float], inset: float) -> tuple[float, float]:
-    """Returns the place of the camera on the plan, at its edge where the camera is beyond it."""
-    return (
-        min(max(point[0], inset), plan.width - inset),
-        min(max(point[1], inset), plan.height - inset),
-    )
-
-
 def _aspect(state: ViewerState) -> float:
     """Returns width over height of the picture, in steps that its coarse versions share."""
     status = state.status
     return round(status.width / status.height, 1) if status.height else 1.0
-
-
-def _describe(scene: SceneFacts, block: int | None) -> str:
-    if block is None:
-        return "No block selected"
-    column, row = divmod(block, scene.division[1])
-    state = "in memory" if scene.present[block] else "not in this checkpoint"
-    return f"Block {column}, {row}  ·  {state}"

@@ -12,7 +12,6 @@ from ..commands import (
     CropToSelection,
     GrowSelection,
     IsolateSelection,
-    ReplaceBlockWith,
     RestyleSelection,
     SetHandle,
     SetSelectionHeights,
@@ -25,6 +24,7 @@ from ..shortcuts import Action, keys_of
 from ..state import Handle, SceneFacts, Snapping, Tool, ViewerState
 from ..theme import icon
 from ..units import Units
+from .block_menu import ask_for_replacement
 from .insert import InsertForm
 from .layer_list import LayerList
 from .layer_properties import PRESENT, LayerProperties
@@ -45,7 +45,7 @@ HANDLES = (
 )
 SELECTED = "selection", "layer", "edits", "unit_ratios"  # what the facts of the selection depend on
 GROW_SHARE = 1 / 200  # of the scene's size, for one step of growing
-CHECKPOINT_ENDINGS, MASK_ENDINGS = (".th", ".yaml", ".yml"), (".npy",)
+CHECKPOINT_ENDINGS = ".th", ".yaml", ".yml"
 FOOTPRINT_ENDINGS = (".geojson", ".json")
 
 
@@ -273,30 +273,12 @@ class EditPanel(DockedPanel):
         self.host.choose_file(PathWish("Footprints", about, FOOTPRINT_ENDINGS, read, "Choose"))
 
     def _ask_for_block(self) -> None:
-        """Asks for the checkpoint of the selected block, then for its mask."""
+        """Asks where the selected block shall be read from."""
         block = self._state.selected_block if self._state else None
         if block is None:
             self._submit(ShowMessage("Select a block on the map of blocks first", "warn"))
             return
-
-        def replace_it(checkpoint: Path, mask: Path | None = None) -> None:
-            self._submit(ReplaceBlockWith(block, checkpoint.absolute(), mask.absolute() if mask else None))
-
-        def ask_for_mask(checkpoint: Path) -> None:
-            about = "LandMark's alpha_volume_*.npy of the whole scene; Cancel leaves the mask as it is."
-            self.host.choose_file(
-                PathWish(
-                    "Occupancy mask",
-                    about,
-                    MASK_ENDINGS,
-                    lambda mask: replace_it(checkpoint, mask),
-                    "Choose",
-                    dropped=lambda: replace_it(checkpoint),
-                )
-            )
-
-        about = f"The checkpoint of block {block}, as LandMark's sub{block}_add.th."
-        self.host.choose_file(PathWish("Replace a block", about, (".th",), ask_for_mask, "Choose"))
+        ask_for_replacement(self.host, self._submit, block)
 
 
 def _hint(words: str, action: Action | None) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import dearpygui.dearpygui as dpg
+import numpy as np
 
 from ..commands import Command
 from ..layout import SHARES_DOCK, WINDOW
@@ -52,6 +53,10 @@ class Host(Protocol):
 
     def plan_picture(self) -> tuple[int, tuple[float, float]]:
         """Returns the texture that holds the scene from above, and its lower right corner in it."""
+        ...
+
+    def map_picture(self, image: np.ndarray) -> tuple[int, tuple[float, float]]:
+        """Puts a picture of the blocks into a texture; returns that, and its lower right corner in it."""
         ...
 
     def act(self, action: Action) -> None:

@@ -6,16 +6,20 @@ from pathlib import Path
 
 import dearpygui.dearpygui as dpg
 
+from ...core.streaming.contracts import StreamStatus
 from ..state import SceneFacts, ViewerState
+from ..stream_text import resident_text
 from ..theme import icon
 from ..units import Units, bytes_text, figures, grouped
 from .panel import DockedPanel, Submit
 
 LABEL = 80  # logical pixels
+MANY = 1000  # blocks, from which on there is no room for the size of one
 ROWS = {
     "File": "Where the scene was opened from",
     "Field": "Bytes of the planes and lines as loaded, and their number format",
     "Blocks": "How many, columns × rows, and the size of one",
+    "In memory": "What there is of the blocks where rendering happens",
     "Bounds": "East × north × height",
     "Grid": "Levels of resolution, and channels (ch) of density + appearance",
     "Appearance": "Looks that the checkpoint was trained with",
@@ -32,6 +36,7 @@ class ScenePanel(DockedPanel):
     empty_body = "Size, bounds and map frame appear here when a scene is open."
 
     _scene: SceneFacts | None = None
+    _status: StreamStatus | None = None
     _recent: tuple[Path, ...] = ()
 
     def build(self, submit: Submit) -> None:
@@ -64,10 +69,13 @@ class ScenePanel(DockedPanel):
 
     def show_content(self, state: ViewerState) -> None:
         """Writes the facts when another scene opened."""
-        scene = state.scene
-        if scene is None or scene is self._scene:
+        scene, status = state.scene, self.host.session.stream_status
+        if scene is None or (scene is self._scene and status is self._status):
             return
-        self._scene = scene
+        dpg.set_item_label(self._facts["In memory"], resident_text(status) if status else "All blocks")
+        is_same, self._scene, self._status = scene is self._scene, scene, status
+        if is_same:
+            return
         dpg.set_value(self._name, scene.name)
         dpg.set_value(self._kind, f"LandMark grid, {scene.kind}")
         for name, value in _facts(scene).items():
@@ -96,7 +104,10 @@ def _facts(scene: SceneFacts) -> dict[str, str]:
     size = [(high - low) * units.factor for low, high in zip(*scene.aabb, strict=True)]
     columns, rows = scene.division
     n_present = sum(scene.present)
-    blocks = f"{n_present}  ·  {columns} × {rows}  ·  {units.with_symbol(figures(size[0] / columns))}"
+    facts = [grouped(n_present, 0), f"{columns} × {rows}"]
+    if n_present < MANY:
+        facts.append(units.with_symbol(figures(size[0] / columns)))
+    blocks = "  ·  ".join(facts)
     if columns * rows == 1:
         blocks = "1  ·  the whole scene"
     density, appearance = (sum(group) for group in scene.channels)

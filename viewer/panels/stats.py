@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from pathlib import Path
 
 import dearpygui.dearpygui as dpg
 
+from ...core.streaming.contracts import StreamStatus
 from ..state import RenderStatus, ViewerState
-from ..units import bytes_text, duration_text, nice_length, quality_text
+from ..stream_text import blocks_text, given_up, of_total, rate_of, totals_text
+from ..units import bytes_text, duration_text, nice_length, plural, quality_text
 from .panel import DockedPanel, Submit
 
 HISTORY = 120  # pictures that the plot shows
 LOWEST_SCALE = 50.0  # ms at the top of the plot at least
 PLOT_HEIGHT = 112  # logical pixels
+STREAM_ROWS = {
+    "Blocks": "Of those that the view wants, how many are there",
+    "Memory": "What blocks take where rendering happens, of its budget",
+    "Host": "What blocks take in main memory beside the device, of its budget",
+    "Fetching": "Bytes read per second just now",
+    "Fetched": "Since the scene was opened",
+    "Failed": "Blocks that could not be read; the Blocks panel says why",
+}
 
 
 class StatsPanel(DockedPanel):
@@ -26,6 +37,7 @@ class StatsPanel(DockedPanel):
     empty_body = "Frame times and memory appear after the first picture."
 
     _status: RenderStatus | None = None
+    _streamed: StreamStatus | None = None
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)
@@ -48,9 +60,15 @@ class StatsPanel(DockedPanel):
         with ui.section("Machine"):
             self._backend = ui.fact("Backend", hint="The code that renders")
             self._memory = ui.fact("Memory", hint="Resident memory of this process")
+        with dpg.group(show=False) as self._stream_group, ui.section("Streaming"):
+            self._stream = {name: ui.fact(name, hint=hint) for name, hint in STREAM_ROWS.items()}
+            self._given_up = ui.text("", "warn")
 
     def show_content(self, state: ViewerState) -> None:
-        """Writes what the render thread reported last."""
+        """Writes what the render thread and streaming reported last."""
+        if self.host.session.stream_status is not self._streamed:
+            self._streamed = self.host.session.stream_status
+            self._show_stream(self._streamed)
         status = state.status
         if status is self._status:
             return
@@ -71,6 +89,24 @@ class StatsPanel(DockedPanel):
         if status.frame_ms > 0 and (status.moving or status.finished):
             self._times.append(status.frame_ms)
             self._draw_plot()
+
+    def _show_stream(self, status: StreamStatus | None) -> None:
+        dpg.configure_item(self._stream_group, show=status is not None)
+        if status is None:
+            return
+        records = self.host.session.fetch_records
+        rate = rate_of(records, time.monotonic()) if status.fetching else 0.0
+        facts = {
+            "Blocks": blocks_text(status),
+            "Memory": of_total(status.device_bytes, status.device_budget),
+            "Host": of_total(status.host_bytes, status.host_budget) if status.host_budget else "not used",
+            "Fetching": f"{bytes_text(rate)}/s" if rate else "at rest",
+            "Fetched": totals_text(status, len(records)),
+            "Failed": plural(len(status.failures), "block"),
+        }
+        for name, words in facts.items():
+            dpg.set_item_label(self._stream[name], words)
+        dpg.set_value(self._given_up, "\n".join(given_up(status)))
 
     def _build_plot(self) -> None:
         look = self.look

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
 import dearpygui.dearpygui as dpg
 
+from ...core.streaming.contracts import StreamStatus
 from ..layout import WINDOW
 from ..navigation import above_ground, flying_speed
 from ..state import JobStatus, ViewerState
+from ..stream_text import activity_text, given_up, of_total, rate_of
 from ..theme import icon
 from ..units import Units, bytes_text, grouped, heading_text, quality_text
-from ..widgets import Widgets
+from ..widgets import TOOLTIP_DELAY, Widgets
 from .panel import Host, Submit
 from .stats import resident_bytes
 
@@ -29,7 +32,10 @@ FIELDS = {
 LEAVING = ("Pitch", "Speed", "Above ground", "Heading", "H", "N", "E")  # in this order where room is short
 GAP = 4  # logical pixels between two fields
 JOB = 168 + 64 + 40 + 24 + 3 * GAP  # what is worked on in the background, and the gaps between
-RIGHT = 64 + 164 + 8 + 56 + 64 + 92 + 7 * GAP + 24  # what stands at the right, with all gaps and padding
+STREAM = 208 + GAP  # what streaming does
+STREAM_HINT = "Blocks that the view needs, and what is read of them"
+GIVEN_UP = 288 + GAP  # what the memory budget costs
+RIGHT = 64 + 164 + 8 + 56 + 64 + 104 + 7 * GAP + 24  # what stands at the right, with all gaps and padding
 
 
 class StatusBar:
@@ -45,6 +51,8 @@ class StatusBar:
         self._texts: dict[int, str] = {}
         self._room = 0.0, 0.0  # width of the window, and what is taken at the right
         self._has_job = False
+        self._has_given_up = False  # something, to stay within the memory budget
+        self._status: StreamStatus | None = None
         self._total = _physical_memory()
 
     def build(self, submit: Submit) -> None:
@@ -69,6 +77,7 @@ class StatusBar:
                         self._job_bar = ui.styled(dpg.add_progress_bar(width=px(64), height=px(6)), "thin")
                     self._job_share = ui.label("", 40, "right_value", None, "small")
                     ui.icon("x", "Cancel", lambda: self.host.session.jobs.cancel())
+                self._build_stream()
                 self._rate = ui.label("", 64, "right", "Pictures per second while moving", "small")
                 self._quality = ui.label(
                     "", 164, "right_value", "Quality shown; refines to exact at rest", "small"
@@ -78,8 +87,19 @@ class StatusBar:
                 with dpg.group():
                     dpg.add_spacer(height=px(9))
                     self._memory_bar = ui.styled(dpg.add_progress_bar(width=px(64), height=px(6)), "thin")
-                hint = "Resident memory of this process, of the machine's"
-                self._memory = ui.label("", 92, "right_value", hint, "small")
+                hint = "Of this process and the machine; of blocks and their budget where these are streamed"
+                self._memory = ui.label("", 104, "right_value", hint, "small")
+
+    def _build_stream(self) -> None:
+        """Makes what is said of streaming: what the memory budget costs, and what is read."""
+        self._given_up = self.widgets.label("", 288, "right_warn", None, "small")
+        self._stream = self.widgets.label("", 208, "right", None, "small")
+        self._hints = []
+        for item in (self._given_up, self._stream):
+            dpg.configure_item(item, show=False)
+            with dpg.tooltip(item, delay=TOOLTIP_DELAY) as tip:
+                dpg.bind_item_theme(tip, self.look.themes["tip"])
+                self._hints.append(dpg.add_text(STREAM_HINT))
 
     def show(self, state: ViewerState) -> None:
         """Writes the fields that changed."""
@@ -109,10 +129,13 @@ class StatusBar:
     def fit(self) -> None:
         """Stretches the gap between left and right to the width of the window."""
         width = dpg.get_viewport_client_width() / self.look.scale
-        right = RIGHT + (JOB if self._has_job else 0)
+        right = RIGHT + (JOB if self._has_job else 0) + (STREAM if self._status is not None else 0)
+        tells = self._has_given_up and right + GIVEN_UP <= width
+        right += GIVEN_UP if tells else 0
         if (width, right) == self._room:
             return
         self._room = width, right
+        dpg.configure_item(self._given_up, show=tells)
         shown = fields_that_fit(width - right)
         for name, group in self._groups.items():
             dpg.configure_item(group, show=name in shown)
@@ -124,10 +147,29 @@ class StatusBar:
         self._set(self._rate, "idle" if status.finished else f"{status.fps:.1f} fps" if status.fps else "")
         self._set(self._quality, self._doing(state))
         self._show_job(state.job)
-        used = resident_bytes()
-        if self._total:
-            dpg.set_value(self._memory_bar, used / self._total)
-        self._set(self._memory, f"{bytes_text(used)} / {self._total / 1e9:.0f} GB")
+        self._show_stream(self.host.session.stream_status)
+
+    def _show_stream(self, status: StreamStatus | None) -> None:
+        """Says what memory is used, and what streaming does."""
+        if status is None:
+            used, total = resident_bytes(), self._total
+            words = f"{bytes_text(used)} / {total / 1e9:.0f} GB"
+        else:
+            used, total = status.device_bytes, status.device_budget
+            words = of_total(used, total)
+            rate = rate_of(self.host.session.fetch_records, time.monotonic())
+            self._set(self._stream, activity_text(status, rate))
+        if total:
+            dpg.set_value(self._memory_bar, used / total)
+        self._set(self._memory, words)
+        if status is not self._status:
+            self._status = status
+            sentences = given_up(status) if status else []
+            self._has_given_up = bool(sentences)
+            dpg.configure_item(self._stream, show=status is not None)
+            self._set(self._given_up, sentences[-1] if sentences else "")
+            for hint in self._hints:
+                dpg.set_value(hint, "\n".join([STREAM_HINT, *sentences]))
 
     def _doing(self, state: ViewerState) -> str:
         """Says in a few words what the picture waits for, or what it is worth."""

@@ -1,0 +1,148 @@
+"""Divides an undivided field into blocks, whose planes are cut out of the undivided planes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import overload
+
+import torch
+from torch import Tensor
+
+from ..blocks import BlockLayout
+from ..errors import InputError
+from ..gridnerf import FieldBlock, GridNeRF, Parts
+from .form import axes_of
+
+GROUP = 4  # channels that are resampled at a time
+
+
+@dataclass
+class CutBlocks(Sequence[FieldBlock]):
+    """The blocks of a field that was one block; each is cut out when it is asked for.
+
+    Planes and lines whose texels divide are cut as they are. The others are resampled, along the axes that
+    do not divide, to texels that lie at least as close; `largest_error` then says how far any interpolated
+    value is from the undivided one.
+    """
+
+    whole: FieldBlock
+    n_levels: int
+    division: tuple[int, int]
+    largest_error: float = field(default=0.0, init=False)
+    largest_value: float = field(default=0.0, init=False)  # of what was resampled
+
+    def __len__(self) -> int:
+        return self.division[0] * self.division[1]
+
+    @overload
+    def __getitem__(self, number: int) -> FieldBlock: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[FieldBlock]: ...
+    def __getitem__(self, number: int | slice) -> FieldBlock | Sequence[FieldBlock]:
+        if isinstance(number, slice):
+            return tuple(self[n] for n in range(*number.indices(len(self))))
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        place = (number // self.division[1], number % self.division[1])
+
+        def cut(group: tuple[Parts, ...], is_plane: bool) -> tuple[Parts, ...]:
+            return tuple(self._cut(p, parts, place, is_plane) for p, parts in enumerate(group))
+
+        return FieldBlock(
+            cut(self.whole.density_planes, True),
+            cut(self.whole.density_lines, False),
+            cut(self.whole.appearance_planes, True),
+            cut(self.whole.appearance_lines, False),
+        )
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every plane and line is cut as it is."""
+        return not any(
+            (parts[0].shape[dim] - 1) % n_parts
+            for group, is_plane in ((self.whole.density_planes, True), (self.whole.density_lines, False))
+            for p, parts in enumerate(group)
+            for dim, n_parts, _ in self._axes(p, is_plane, (0, 0))
+        )
+
+    def _axes(self, p: int, is_plane: bool, place: tuple[int, int]) -> list[tuple[int, int, int]]:
+        """Returns for each divided axis of a table its dimension, its number of parts, and which it is."""
+        u, v, w = axes_of(p, self.n_levels)
+        dims = {u: 2, v: 1} if is_plane else {w: 1}
+        return [(dims[axis], self.division[axis], place[axis]) for axis in (0, 1) if axis in dims]
+
+    def _cut(self, p: int, parts: Parts, place: tuple[int, int], is_plane: bool) -> Parts:
+        axes = [axis for axis in self._axes(p, is_plane, place) if axis[1] > 1]
+        resampled = []
+        for dim, n_parts, part in axes:
+            n = parts[0].shape[dim] - 1
+            if n % n_parts:
+                resampled.append((dim, n_parts, part))
+            else:
+                parts = tuple(table.narrow(dim, n // n_parts * part, n // n_parts + 1) for table in parts)
+        if not resampled:
+            return parts
+        return tuple(
+            torch.cat([self._resampled(group, resampled) for group in torch.split(table, GROUP)])
+            for table in parts
+        )
+
+    def _resampled(self, table: Tensor, axes: list[tuple[int, int, int]]) -> Tensor:
+        """Resamples a few channels and notes the error, which is largest where either of the two bends."""
+        made = wanted = table.float()
+        bends = []
+        for dim, n_parts, part in axes:
+            n = table.shape[dim] - 1
+            begin, end = n * part / n_parts, n * (part + 1) / n_parts
+            texels = torch.linspace(begin, end, -(-n // n_parts) + 1, dtype=torch.float64)
+            made = _at(made, dim, texels)
+            inner = torch.arange(math.floor(begin) + 1, math.ceil(end), dtype=torch.float64)
+            bend = torch.cat([texels, inner])
+            wanted = _at(wanted, dim, bend)
+            bends.append((dim, (bend - begin) / (end - begin) * (len(texels) - 1)))
+        got = made
+        for dim, positions in bends:
+            got = _at(got, dim, positions)
+        self.largest_error = max(self.largest_error, float((got - wanted).abs().max()))
+        self.largest_value = max(self.largest_value, float(wanted.abs().max()))
+        return made
+
+
+def _at(table: Tensor, dim: int, positions: Tensor) -> Tensor:
+    """Interpolates a table linearly along one dimension. positions: float64, in texels [n]"""
+    n = table.shape[dim]
+    low = positions.floor().long().clamp(0, max(n - 2, 0))
+    weight = (positions - low).float().view([-1 if axis == dim else 1 for axis in range(table.dim())])
+    high = (low + 1).clamp(max=n - 1)
+    return torch.lerp(table.index_select(dim, low), table.index_select(dim, high), weight)
+
+
+def divided(model: GridNeRF, division: tuple[int, int]) -> tuple[GridNeRF, CutBlocks]:
+    """Returns an undivided field cut into division[0] x division[1] blocks along x and y.
+
+    Raises:
+        InputError: The field has several blocks already, or a block would have no texels of its own.
+    """
+    whole = model.blocks[0]
+    if model.layout.n_blocks != 1 or whole is None:
+        raise InputError(
+            "only a field of one block can be divided, got one of "
+            f"{model.layout.division[0]} x {model.layout.division[1]} blocks; leave out --division"
+        )
+    for p, parts in enumerate(whole.density_planes):
+        axes = axes_of(p, model.n_levels)
+        for axis, texels in zip(axes, (parts[0].shape[2], parts[0].shape[1]), strict=False):
+            if axis < 2 and texels - 1 < division[axis]:
+                raise InputError(
+                    f"a division must leave every block a texel, got {division[axis]} blocks of {texels} "
+                    f"texels along {'xy'[axis]}; choose a smaller --division"
+                )
+    blocks = CutBlocks(whole, model.n_levels, division)
+    return replace(
+        model,
+        blocks=blocks,
+        layout=BlockLayout(division),
+        settings=replace(model.settings, plane_division=division),
+    ), blocks
