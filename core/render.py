@@ -35,7 +35,6 @@ from .settings import Precision, Sampling
 from .streaming.choice import stream_of
 from .streaming.complete import CompletePicture, Completion, complete_columns, complete_probe, render_tiles
 from .streaming.contracts import MemoryBudget, Variant
-from .streaming.memory import USEFUL
 
 if TYPE_CHECKING:
     from .streaming.stream import FieldStream
@@ -216,7 +215,6 @@ class Renderer:
     ) -> bool:
         _check_detail(stream)
         variants = settings.edits.variants if settings.edits else ()
-        stream.look(camera, time.monotonic(), variants)  # what is likely to be needed comes early
         completion = Completion(stream.residency, variants, lambda: control.is_cancelled)
         backend = settings.backend.value
         return CompletePicture(completion, view_of(camera), options, buffers, control, backend).render()
@@ -242,7 +240,7 @@ def _check_detail(stream: FieldStream) -> None:
     plan = stream.residency.plan
     if plan.drop_levels or "half precision" in plan.said:
         raise InputError(
-            f"memory.device must have room for {USEFUL} blocks in full detail to make a complete picture, "
+            "memory.device must have room for at least one block in full detail to make a complete picture, "
             f"got {stream.status().device_budget / 1e6:.1f} MB; raise it, or set model.precision to half"
         )
 

@@ -45,9 +45,8 @@ def residency(
     """Opens a field with a budget for so many blocks."""
     budget = MemoryBudget(device=device_budget(source, n_blocks), host=options.pop("host", None))
     try:
-        with mock.patch.object(memory, "USEFUL", min(memory.USEFUL, n_blocks)):
-            opened = Residency(source, source.model, precision, budget, **options)
-            yield opened
+        opened = Residency(source, source.model, precision, budget, **options)
+        yield opened
     finally:
         for gate in source.gates.values():
             gate.set()

@@ -78,23 +78,24 @@ def test_stand_ins_get_an_eighth_and_never_more_than_64_mib() -> None:
     [
         (10**6, Plan(Precision.FULL, 0, 100, 64, 1.0, ())),
         (4000, Plan(Precision.FULL, 0, 4, 64, 1.0, ())),
-        (3999, Plan(Precision.HALF, 0, 7, 64, 1.0, WORDS[:2])),
-        (1999, Plan(Precision.HALF, 1, 15, 64, 1.0, WORDS[:3])),
-        (499, Plan(Precision.HALF, 1, 3, CHUNK_TILES[1], 0.5, WORDS)),
+        (1000, Plan(Precision.FULL, 0, 1, 64, 1.0, ())),
+        (999, Plan(Precision.HALF, 0, 1, 64, 1.0, WORDS[:2])),
+        (499, Plan(Precision.HALF, 1, 3, 64, 1.0, WORDS[:3])),
+        (124, Plan(Precision.HALF, 1, 0, CHUNK_TILES[1], 0.5, WORDS)),
         (0, Plan(Precision.HALF, 1, 0, CHUNK_TILES[1], 0.5, WORDS)),
     ],
 )
-def test_as_little_is_given_up_as_lets_a_useful_number_of_blocks_fit(room: int, expected: Plan) -> None:
+def test_as_little_is_given_up_as_lets_a_block_fit(room: int, expected: Plan) -> None:
     assert plan(needs(), room) == expected
 
 
 def test_smaller_tiles_and_lower_resolution_make_room_where_rendering_takes_of_it() -> None:
     field = needs(Precision.HALF, n_levels=1, tile_bytes=100, frame_bytes=4000)
-    assert plan(field, 12400) == Plan(Precision.HALF, 0, 4, 64, 1.0, ())
-    assert plan(field, 12399).said == ("fewer blocks", "smaller tiles")
-    assert plan(field, 7600).n_blocks == 4
-    assert plan(field, 7599).said == ("fewer blocks", "smaller tiles", "lower resolution")
-    assert plan(field, 4600).n_blocks == 4
+    assert plan(field, 10900) == Plan(Precision.HALF, 0, 1, 64, 1.0, ())
+    assert plan(field, 10899).said == ("fewer blocks", "smaller tiles")
+    assert plan(field, 6100).n_blocks == 1
+    assert plan(field, 6099).said == ("fewer blocks", "smaller tiles", "lower resolution")
+    assert plan(field, 3100).n_blocks == 1
 
 
 def test_a_field_of_few_blocks_needs_no_more_than_these() -> None:

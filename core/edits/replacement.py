@@ -105,6 +105,11 @@ class ReplacedBlock:
         """For people: where the blocks lie."""
         return self._planes.description
 
+    @property
+    def precision(self) -> Precision:
+        """Number format that the planes have where they come from."""
+        return self._own.precision
+
     def exists(self, block: int) -> bool:
         """Whether there is such a block."""
         return self._planes.exists(block)

@@ -58,6 +58,11 @@ class CheckpointSource:
         """For people: where the blocks lie."""
         return self._description
 
+    @property
+    def precision(self) -> Precision:
+        """Number format that the planes have where they come from."""
+        return Precision.AUTO
+
     def exists(self, block: int) -> bool:
         """Whether there is such a block."""
         return self._model.blocks[block] is not None

@@ -91,6 +91,10 @@ class BlockSource(Protocol):
     def description(self) -> str:
         """For people: where the blocks lie."""
 
+    @property
+    def precision(self) -> Precision:
+        """Number format that the planes have where they come from; AUTO: any is as good."""
+
     def exists(self, block: int) -> bool:
         """Whether there is such a block."""
 

@@ -36,7 +36,8 @@ class Forms:
         Args:
         source: Of the field's own blocks.
         model: The field.
-        precision: Asked for; AUTO is FULL up to FULL_PRECISION_LIMIT bytes of all blocks.
+        precision: Asked for; AUTO is the source's own, or else FULL up to FULL_PRECISION_LIMIT bytes of all
+            blocks.
         device_bytes: The budget.
         device: Where planes shall lie.
         """
@@ -114,6 +115,8 @@ def _needs(source: BlockSource, model: GridNeRF, precision: Precision) -> Needs:
     def largest(precision: Precision, drop_levels: int) -> int:
         return max((source.n_bytes(block, precision, drop_levels) for block in exists), default=1)
 
+    if precision is Precision.AUTO:
+        precision = source.precision
     if precision is Precision.AUTO:
         is_large = largest(Precision.FULL, 0) * len(exists) > FULL_PRECISION_LIMIT
         precision = Precision.HALF if is_large else Precision.FULL
