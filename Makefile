@@ -33,12 +33,14 @@ types: .venv/ready-test $(FARM) ## mypy on core, cuda and scenes
 pytest: .venv/ready-test ## the tests alone; ARGS="-k camera" picks some
 	$(BIN)/pytest $(ARGS)
 
-bench: .venv/ready-test ## prints the speed of every renderer, of edits, of training steps and of the window
+bench: .venv/ready-test ## prints the speed of every renderer, of edits, training, the window and streaming
 	$(BIN)/python -m tests.bench.render_bench $(ARGS)
 	$(BIN)/python -m tests.bench.edit_bench $(ARGS)
 	$(BIN)/python -m tests.bench.train_bench $(ARGS)
 	$(BIN)/python -m tests.bench.gui_bench $(ARGS)
 	$(BIN)/python -m tests.bench.edit_latency_bench $(ARGS)
+	$(BIN)/python -m tests.bench.stream_scale_bench $(ARGS)
+	$(BIN)/python -m tests.bench.stream_flight_bench $(ARGS)
 
 demo-town: .venv/ready-run ## makes the demo town anew: its pictures, then its field; a quarter of an hour on two cores
 	$(BIN)/landmark-viewer city build/town --blocks 2x2 --seed 1 --train 1200 --test 12
