@@ -19,10 +19,10 @@ class ByIdentity(Generic[K, V]):
         self._found: dict[int, tuple[weakref.ref[K], V]] = {}
 
     def __getitem__(self, key: K) -> V:
-        number, owner = id(key), weakref.ref(self)
-        entry = self._found.get(number)
+        entry = self._found.get(id(key))
         if entry is not None and entry[0]() is key:
             return entry[1]
+        number, owner = id(key), weakref.ref(self)
 
         def forget(reference: weakref.ref[K]) -> None:
             this = owner()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from itertools import compress
 
 import torch
 from torch import Tensor
@@ -22,7 +21,7 @@ def check_tables(tables: FieldTables) -> None:
     if KEY in tables.cache:
         return
     n_blocks = tables.division[0] * tables.division[1]
-    numbers = list(compress(range(len(tables.blocks)), tables.blocks))
+    numbers = tables.resident
     if len(tables.blocks) != n_blocks or not (numbers or tables.stream):
         raise ValueError(
             f"blocks must be {n_blocks} for division {tables.division}, at least one of them present, "

@@ -10,7 +10,6 @@ import threading
 import weakref
 from dataclasses import dataclass
 from functools import partial
-from itertools import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -125,7 +124,7 @@ class Snapshot(PreparedField):
         stream = tables.stream
         assert stream is not None
         lasting = StreamedField.of(library, tables, stream)
-        numbers = list(compress(range(len(tables.blocks)), tables.blocks))
+        numbers = tables.resident
         blocks = [lasting.tables_of[block] for block in filter(None, tables.blocks)]
         rows, lacks = lasting.coarse.with_blocks(numbers, blocks), lasting.lacks.copy()
         lacks[numbers] = 0

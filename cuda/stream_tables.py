@@ -10,6 +10,9 @@ cell that any part of the mask holds, and one more all round, so rays may jump w
 A point on a far face of the field (its column or row, counted from the low corner, is the last one's + 1; see
 BlockLayout.locate) reads features of 0, as in memory, but mask, residency and feedback go by the last block
 of its column or row, in which it lies; so it never asks for the block whose number it happens to get.
+In a field of one row that block is near enough for its first texels to be read, as in memory. Where it is not
+resident, native code reads 0 there and says that it lacks that block, too; torch reads its stand-in and does
+not say so.
 
 Fading: with RenderOptions.fade f < 1, a resident block's features are f * its own + (1 - f) * the coarse
 ones, and its samples are kept as if it were not resident.

@@ -47,7 +47,8 @@ class StreamedLookup(Lookup):
         column = ((normalized[:, 0] + 1) / (2 / columns)).floor().clamp(0, columns - 1)
         row = ((normalized[:, 1] + 1) / (2 / rows)).floor().clamp(0, rows - 1)
         beside = ((points < self.low) | (points > self.high))[:, :2].any(dim=-1)
-        return (column * rows + row).to(torch.int64).masked_fill(beside, NO_BLOCK)
+        home: Tensor = (column * rows + row).to(torch.int64).masked_fill(beside, NO_BLOCK)
+        return home
 
     def lacks(self, block: Tensor) -> Tensor:
         """Whether blocks of these numbers exist without being resident. [n]"""

@@ -9,6 +9,8 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
+from itertools import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -128,10 +130,15 @@ class FieldTables:
     stream: StreamTables | None = None  # of a field of which only some blocks are in memory
     cache: dict[str, object] = field(default_factory=dict, repr=False, compare=False)  # what back ends derive
 
+    @cached_property
+    def resident(self) -> list[int]:
+        """Numbers of the blocks in memory."""
+        return list(compress(range(len(self.blocks)), self.blocks))
+
     @property
     def sample_block(self) -> BlockTables:
         """A block in memory, or a coarse stand-in: channels, type and device are the same of all."""
-        held = next(filter(None, self.blocks), None)
+        held = self.blocks[self.resident[0]] if self.resident else None
         if held is not None or self.stream is None:
             assert held is not None
             return held

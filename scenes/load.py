@@ -14,6 +14,7 @@ import numpy as np
 from ..core.appearance import Appearance
 from ..core.camera import Camera, look_at
 from ..core.checkpoint import Opened, find_checkpoint, open_checkpoint
+from ..core.checkpoint.naming import STORE_INDEX
 from ..core.edits.compile import SourceScene
 from ..core.edits.layers import Restyle, Stack
 from ..core.errors import InputError
@@ -56,7 +57,8 @@ class Scene:
         """Title for people: the scene file's own, or else the name of the file or of its folder."""
         path = self.path.resolve()
         own = path.name if path.is_dir() else path.stem
-        return self.spec.name or (path.parent.name if own == "scene" else own)
+        is_of_folder = own == "scene" or path.name == STORE_INDEX
+        return self.spec.name or (path.parent.name if is_of_folder else own)
 
     @property
     def background(self) -> Vector:
@@ -139,12 +141,13 @@ def _source(path: Path) -> Path:
 
 def _spec(source: Path, overrides: Sequence[str]) -> SceneSpec:
     """Reads the scene file, or makes up the one that a bare checkpoint would have."""
-    data = read_yaml(source) if _is_scene_file(source) else _bare_scene(source)
+    data = read_yaml(source) if is_scene_file(source) else _bare_scene(source)
     spec = scene_from_mapping(data, str(source))
     return scene_from_mapping(overridden(data, overrides), "--set") if overrides else spec
 
 
-def _is_scene_file(source: Path) -> bool:
+def is_scene_file(source: Path) -> bool:
+    """Whether a file is a scene file by its name; else it is a checkpoint."""
     return source.suffix.lower() in SCENE_ENDINGS
 
 
@@ -183,7 +186,7 @@ def _config(spec: SceneSpec, source: Path, checkpoint: Path, where: str) -> Land
         if not config.is_file():
             raise InputError(f"{where}: model.config must be an existing file, got {config}")
         return read_landmark_config(config)
-    if _is_scene_file(source):
+    if is_scene_file(source):
         return None
     beside = checkpoint.parent / "config.txt"
     if beside.is_file():

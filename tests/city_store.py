@@ -15,6 +15,7 @@ from landmark_viewer.core.checkpoint.landmark import Opened
 from landmark_viewer.core.gridnerf import FieldBlock, GridNeRF
 from landmark_viewer.core.settings import LANDMARK_DEFAULTS, ModelSettings, Precision
 from landmark_viewer.core.store.convert import draft_of
+from landmark_viewer.core.store.original import Original
 from landmark_viewer.core.store.store import Store
 from landmark_viewer.core.store.writer import StoreWriter
 from landmark_viewer.core.training.parameters import name_small
@@ -62,7 +63,7 @@ def make_city_store(
     first = replace(model, blocks=(blocks[0].field(),), layout=BlockLayout((1, 1)))
     opened = Opened(first, (), "procedural city", (path / "city",))
     precision = Precision.HALF if half else Precision.FULL
-    draft = replace(draft_of(opened, first, precision), division=division)
+    draft = replace(draft_of(Original(opened), precision), division=division)
     if mask:
         draft = replace(draft, mask=_mask_grid(division))
     networks = name_small(model.decoder.basis, model.decoder.layers, None, model.embedding, None)

@@ -21,6 +21,7 @@ from landmark_viewer.core.camera import Camera
 from landmark_viewer.core.compare import Score
 from landmark_viewer.core.errors import InputError
 from landmark_viewer.core.render import Frame, RenderSettings
+from landmark_viewer.core.streaming.contracts import MemoryBudget
 from landmark_viewer.cuda.tables import FrameBuffers, RenderControl
 from landmark_viewer.viewer import commands, counterparts, training_photos
 from landmark_viewer.viewer import comparison as module
@@ -45,6 +46,7 @@ class Painter:
 
     def __init__(self, base: float = 0.0, n_codes: int = 6) -> None:
         self.base = base
+        self.is_coarse = False
         self.pause: Callable[[], None] = lambda: None
         self.model = SimpleNamespace(embedding=torch.zeros(n_codes, 2))
         self.rendered: list[tuple[int, int]] = []
@@ -59,6 +61,7 @@ class Painter:
         buffers.rgb.fill_(shade)
         buffers.opacity.fill_(1.0)
         buffers.median_depth.fill_(1.0)
+        control.tile_lacking[:] = self.is_coarse
         return Frame(camera, buffers, settings.quality, not control.is_cancelled)
 
 
@@ -72,7 +75,7 @@ class Driver:
         self.state = ViewerState(scene_facts, pose=scene_facts.home, appearance=Appearance.of(1))
         self.jobs = Jobs(self.woken.set)
         self.flown: list[Pose] = []
-        self.comparison = Comparison(self.woken.set, Counterparts(self.jobs, self.flown.append))
+        self.comparison = Comparison(self.woken.set, Counterparts(self.jobs, self.flown.append, MemoryBudget))
         self.worker = RenderWorker(self.renderer, self.woken.set)
         self.edits = None
         self.submitted: list = []
@@ -218,6 +221,14 @@ def test_scores_come_when_both_pictures_are_finished_and_only_for_colours(driver
     assert driver.comparison.status.score is None
 
 
+def test_scores_of_stand_ins_are_not_taken_for_scores_of_the_field(driver):
+    driver.renderer.is_coarse = True
+    driver.set(mode=CompareMode.WIPE, against=Against.APPEARANCE, appearance=Appearance.of(2))
+    driver.settle()
+    assert driver.comparison.status.finished
+    assert driver.comparison.status.note.startswith("Up to 100 % is coarse")
+
+
 def test_while_the_camera_moves_pairs_of_one_moment_are_shown(driver):
     driver.set(mode=CompareMode.WIPE, against=Against.APPEARANCE, appearance=Appearance.of(4))
     driver.settle()
@@ -243,7 +254,7 @@ def test_a_slow_b_does_not_hold_the_moving_picture_up(driver, monkeypatch):
     gate = threading.Event()
     other = Painter(0.9)
     other.pause = lambda: gate.wait(5.0)
-    monkeypatch.setattr(counterparts, "open_counterpart", lambda path: (other, Appearance.of(0), ()))
+    monkeypatch.setattr(counterparts, "open_counterpart", lambda path, room: (other, Appearance.of(0), ()))
     driver.set(mode=CompareMode.WIPE, against=Against.CHECKPOINT, path=Path("other.th"))
     shown = []
     end = time.monotonic() + 8
@@ -298,7 +309,7 @@ def test_a_is_finished_before_b_is_refined(driver):
 def test_another_checkpoint_is_opened_once_in_a_job(driver, monkeypatch):
     opened = []
 
-    def open_counterpart(path):
+    def open_counterpart(path, room):
         opened.append(path)
         return Painter(0.7, n_codes=1), Appearance.of(0), (path,)
 
@@ -319,7 +330,7 @@ def test_another_checkpoint_is_opened_once_in_a_job(driver, monkeypatch):
 def test_another_checkpoint_is_let_go_when_it_is_not_compared_with_any_more(driver, monkeypatch):
     alive = []
 
-    def open_counterpart(path):
+    def open_counterpart(path, room):
         painter = Painter(0.7)
         alive.append(weakref.ref(painter))
         return painter, Appearance.of(0), ()
@@ -346,7 +357,7 @@ def test_a_picture_of_two_names_both_once_both_are_finished(driver):
 
 
 def test_what_cannot_be_opened_is_said_once_and_a_lives_on(driver, monkeypatch):
-    def open_counterpart(path):
+    def open_counterpart(path, room):
         raise InputError("bad.th must be a checkpoint")
 
     monkeypatch.setattr(counterparts, "open_counterpart", open_counterpart)

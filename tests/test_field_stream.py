@@ -17,6 +17,7 @@ from landmark_viewer.core.blocks import BlockLayout
 from landmark_viewer.core.camera import Camera
 from landmark_viewer.core.gridnerf import GridNeRF
 from landmark_viewer.core.settings import Precision
+from landmark_viewer.core.streaming import machine
 from landmark_viewer.core.streaming import stream as stream_module
 from landmark_viewer.core.streaming.contracts import (
     STATES,
@@ -25,13 +26,14 @@ from landmark_viewer.core.streaming.contracts import (
     MemoryBudget,
     StreamStatus,
     Variant,
-    Want,
+    Wants,
 )
 from landmark_viewer.core.streaming.demand import CityGrid, visible
 from landmark_viewer.core.streaming.prediction import MAX_VIEWS
 from landmark_viewer.core.streaming.stream import FieldStream, spread
 
 from .flights import Flight, Pilot, city_grid, frames
+from .scripted_source import ScriptedSource, Want, device_budget
 from .small_fields import Shape, make_field
 
 GRID = city_grid((60, 40), side=2.0, height=0.5)
@@ -50,7 +52,7 @@ class Accounts:
         )
         self.stream = SimpleNamespace(coarse=coarse)
         self.plan = SimpleNamespace(n_blocks=10_000)
-        self.wants: Sequence[Want] = ()
+        self.wants: list[Want] = []
         self.n_wants = 0
         self.resident: dict[BlockKey, None] = {}
         self.fetched: Counter[BlockKey] = Counter()
@@ -61,15 +63,18 @@ class Accounts:
     def tables(self, variants: Sequence[Variant] = ()) -> SimpleNamespace:
         shown = {variant.block: self.number(variant) for variant in variants}
         held = (BlockKey(block, shown.get(block, 0)) in self.resident for block in range(GRID.n_blocks))
-        return SimpleNamespace(stream=self.stream, blocks=[True if there else None for there in held])
+        return SimpleNamespace(stream=self.stream, resident=[n for n, there in enumerate(held) if there])
 
     def number(self, variant: Variant) -> int:
         if variant not in self.variants:
             self.variants.append(variant)
         return self.variants.index(variant) + 1
 
-    def want(self, wants: Sequence[Want]) -> None:
-        self.wants = tuple(wants)
+    def want(self, wants: Wants) -> None:
+        rows = (wants.blocks.tolist(), wants.variants.tolist(), wants.priority, wants.prefetch)
+        self.wants = [
+            Want(BlockKey(block, variant), *rest) for block, variant, *rest in zip(*rows, strict=True)
+        ]
         self.n_wants += 1
 
     def fetch(self, n: int = 10_000) -> None:
@@ -343,19 +348,12 @@ def test_of_more_than_the_budget_only_a_useful_part_is_asked_for(open_stream: Op
     assert not stream.is_coming(np.array(wanted(stream)))
 
 
-def test_a_city_that_fits_is_asked_for_as_a_whole_once_the_camera_stands(
-    open_stream: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream_module, "MOVING_WANTS", 100)
+def test_a_city_that_fits_is_asked_for_as_a_whole(open_stream: Open) -> None:
     stream, camera = open_stream(), PILOT.ahead(5.5, 20.5, drop=0.1)
     stream.look(camera, 0.0)
-    assert len(wanted(stream)) == 100
-    stream.residency.fetch()
-    assert not stream.is_settled(camera)
-    assert stream.status().n_beyond == 0
-    assert stream.status().n_missing == len(blocks_of(camera)) - 100
-    stream.look(camera, 0.1)
     assert set(wanted(stream)) == blocks_of(camera)
+    assert stream.status().n_beyond == 0
+    assert stream.status().n_missing == len(blocks_of(camera))
 
 
 def test_blocks_with_fine_stand_ins_are_not_asked_for(open_stream: Open) -> None:
@@ -445,6 +443,53 @@ def test_a_residency_brings_what_views_want() -> None:
         assert held(stream) >= blocks_of(second, grid)
         status = stream.status()
         assert (status.n_missing, status.n_wanted) == (0, len(blocks_of(second, grid)))
+    finally:
+        stream.close()
+
+
+def budget_for(model: GridNeRF, n_blocks: int) -> MemoryBudget:
+    """Returns what has room for so many blocks beside the stand-ins."""
+    return MemoryBudget(device=device_budget(ScriptedSource(model), n_blocks))
+
+
+@pytest.mark.parametrize("n_blocks", [4, 6])
+def test_a_residency_fetches_each_block_once_while_the_camera_hovers_over_a_corner(
+    n_blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("STAY", "LINGER", "LINGER_AGAIN", "RETURN"):  # time passes faster, too
+        monkeypatch.setattr(machine, name, getattr(machine, name) / 20)
+    model = small_city((6, 6))
+    flight = Pilot(CityGrid.of(model)).hover(4, 3, 0.05)
+    stream = FieldStream(model, Precision.FULL, budget_for(model, n_blocks))
+    try:
+        assert stream.residency.plan.n_blocks == n_blocks
+        for now, camera in frames(flight, 1000 / 30):
+            stream.look(camera, now)
+            time.sleep(0.001)
+        wait_until_settled(stream, camera)
+        assert held(stream) >= {3 * 6 + 2, 3 * 6 + 3, 4 * 6 + 2, 4 * 6 + 3}
+        fetched = Counter(record.key for record in stream.residency.records())
+        assert max(fetched.values()) == 1
+    finally:
+        stream.close()
+
+
+@pytest.mark.parametrize("speed", [2.0, 10.0])
+def test_a_residency_with_little_more_memory_than_a_view_brings_all_views_of_a_flight(speed: float) -> None:
+    model = small_city((18, 7))
+    grid, seen = CityGrid.of(model), set()
+    flight = Pilot(grid).straight(1, 3.5, speed)
+    stream = FieldStream(model, Precision.FULL, budget_for(model, 12))
+    try:
+        for now, camera in frames(flight, 12 / speed, fps=5):
+            stream.look(camera, now)
+            wait_until_settled(stream, camera)
+            in_view = blocks_of(camera, grid)
+            assert 4 <= len(in_view) <= 12
+            assert in_view <= held(stream)
+            seen |= in_view
+        n_fetched = len(stream.residency.records())
+        assert len(seen) <= n_fetched <= 1.5 * len(seen)
     finally:
         stream.close()
 

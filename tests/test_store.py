@@ -604,9 +604,18 @@ def test_damage_beside_the_blocks_is_told(tmp_path: Path, what: str, how: str) -
         flip(path, -1)
     (problem,) = verify(store)
     assert path.name in problem
-    if (what, how) != ("coarse", "flipped"):  # only `verify` reads all of them
-        with pytest.raises(InputError, match=path.name):
-            store.stream_tables(store.model(), Precision.FULL, 1 << 30)
+    advice = "is missing; copy it again" if how == "missing" else "or run landmark-viewer convert again"
+    with pytest.raises(InputError, match=f"{path.name}: .*{advice}"):
+        store.stream_tables(store.model(), Precision.FULL, 1 << 30)
+
+
+def test_damaged_stand_ins_are_not_taken_into_a_store_that_grows(tmp_path: Path) -> None:
+    model = make_field(FIELD)
+    store = stored(tmp_path, model)
+    flip(store.path / store.index.coarse[0].file.name, -1)
+    with pytest.raises(InputError, match="its checksum is wrong"):
+        replace_block(opened(tmp_path, model), store.path, 0)
+    assert Store.open(store.path).index.generation == store.index.generation
 
 
 def change(key: str, value: Any) -> Callable[[dict[str, Any]], None]:

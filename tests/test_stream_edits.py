@@ -22,6 +22,7 @@ from landmark_viewer.core.settings import ModelSettings, Precision
 from landmark_viewer.core.streaming.contracts import STATES, BlockState, MemoryBudget
 
 from . import synthetic
+from .scripted_source import eventually
 from .stream_town import BARN, HOUSE, TOWER, flight, town
 from .test_stream_render import assert_same, prism, streamed, whole
 
@@ -135,6 +136,8 @@ def test_a_replaced_block_is_fetched_like_any_other(sub_files, tmp_path, with_ma
             renderer.stream.residency.evict(2)
         states = renderer.stream.status().states
         assert states[2] == STATES.index(BlockState.DISK)
+        residency = renderer.stream.residency
+        eventually(lambda: 2 not in residency.tables(mine.variants).resident, "a snapshot without it")
         renderer.render(camera, replace(settings, edits=mine))
         assert renderer.stream.status().states[2] == STATES.index(BlockState.EDITED)
     finally:

@@ -203,6 +203,22 @@ def test_no_other_stand_in_comes_closer() -> None:
         assert least < distance(best + torch.randn(best.shape, generator=random) * scale)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(
+    ("n_v", "n_u", "side"), [(301, 977, 32), (1200, 40, 19), (33, 1000, 2), (34, 65, 32)]
+)
+def test_large_planes_are_fitted_piece_by_piece(n_v: int, n_u: int, side: int, dtype: torch.dtype) -> None:
+    """Many rows and columns are read in pieces; the fit is that of the whole, by definition."""
+    plane = torch.randn(n_v, n_u, 8, generator=torch.Generator().manual_seed(n_u)).to(dtype)
+    wanted = plane.double()
+    for axis in (0, 1):
+        at = torch.linspace(0, side - 1, plane.shape[axis], dtype=torch.float64)
+        linear = (1 - (at[:, None] - torch.arange(side)).abs()).clamp(min=0)
+        wanted = torch.tensordot(torch.linalg.pinv(linear), wanted, dims=([1], [axis])).movedim(0, axis)
+    coarse = coarsened(BlockTables((plane,), (), (), ()), side).density_planes[0]
+    torch.testing.assert_close(coarse, wanted.to(dtype), rtol=1e-3, atol=1e-4)
+
+
 def test_a_plane_of_one_texel_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 2 texels along its sides, got 1"):
         coarsened(small_block(), 1)

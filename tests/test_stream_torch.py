@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -387,12 +389,20 @@ def test_nothing_is_asked_of_blocks_that_no_sample_lies_in() -> None:
     assert asked == {0, 1}
 
 
-def test_lookups_are_kept_until_something_fades() -> None:
+def test_lookups_of_whole_fields_are_kept_and_snapshots_go_as_soon_as_they_are_dropped() -> None:
     _, tables, _ = setting("blocks")
+    assert type(lookup_of(tables)) is Lookup
+    assert lookup_of(tables, torch.ones(6)) is lookup_of(tables)
     stream = streamed(tables, [0])
-    assert lookup_of(stream) is lookup_of(stream)
-    assert lookup_of(stream, torch.ones(6)) is not lookup_of(stream)
-    assert type(lookup_of(tables, torch.ones(6))) is Lookup
+    is_dropped = weakref.ref(stream)
+    gc.disable()
+    try:
+        lookup_of(stream).sigma(random_points(10))
+        lookup_of(stream, torch.ones(6)).sigma(random_points(10))
+        del stream
+        assert is_dropped() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("quality", list(Quality))

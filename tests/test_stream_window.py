@@ -69,6 +69,7 @@ class FakeStream:
         self.wishes: list[tuple[object, ...]] = []
         self.fetched: tuple[FetchRecord, ...] = ()
         self.residency = SimpleNamespace(
+            plan=SimpleNamespace(resolution=1.0),
             tables=lambda variants=(): SimpleNamespace(
                 blocks=[n if n in self.held else None for n in range(N_BLOCKS)]
             ),
@@ -148,7 +149,8 @@ class FakeRenderer:
                 control.lacking[block] |= block not in held
                 control.needs[block] += 1 / len(control.tile_done)
             control.done_count[0] += 1
-        return Frame(camera, buffers, settings.quality, True)
+        is_complete = not (settings.complete and self.stream.is_closed.is_set())
+        return Frame(camera, buffers, settings.quality, is_complete)
 
     @property
     def n_rendered(self) -> int:
@@ -204,6 +206,21 @@ def shades(picture: Picture) -> np.ndarray:
 
 def tiles_of(*blocks: int) -> set[int]:
     return {tile for tile in range(N_TILES) if tile % COLUMNS * N_BLOCKS // COLUMNS in blocks}
+
+
+class TestResolution:
+    def test_what_memory_does_not_allow_is_not_rendered(self, desk):
+        desk.stream.held = frozenset(range(N_BLOCKS))
+        desk.stream.residency.plan.resolution = 0.5
+        desk.submit(moving=True, floor=1.0)
+        assert desk.wait().scale == 0.5
+        desk.submit()
+        last = desk.wait()
+        assert (last.scale, last.finished) == (0.5, True)
+        desk.stream.residency.plan.resolution = 1.0
+        desk.worker.look_again()
+        last = desk.wait()
+        assert (last.scale, last.finished) == (1.0, True)
 
 
 class TestRest:
@@ -496,7 +513,7 @@ class TestWatch:
         assert len(said) == 1
         assert "Block 3" in said[0].text
         assert "the file is damaged" in said[0].text
-        assert "Reload" in said[0].text
+        assert "Try again" in said[0].text
         watch.reload(3)
         assert self.stream.wishes == [("reload", 3)]
         assert len(self.look(watch, 3, 200.0)) == 1
@@ -530,6 +547,40 @@ class TestWatch:
         while not watch.follow(state):
             assert time.monotonic() < end
         assert [said.text for said in self.look(watch, 1)] == ["memory.device must be larger"]
+
+    def test_what_it_is_compared_with_gets_a_quarter_of_the_budget(self, watch):
+        assert watch.room_beside is None
+        alone = ViewerState(memory=MemoryBudget(device=200, prefetch_seconds=0.5))
+        self.follow(watch, alone)
+        compare = Compare(CompareMode.WIPE, Against.CHECKPOINT, path=Path("winter.th"))
+        self.follow(watch, replace(alone, compare=compare))
+        assert self.stream.wishes[-1] == ("budget", MemoryBudget(device=150, prefetch_seconds=0.5))
+        assert watch.room_beside == MemoryBudget(device=50)
+        self.follow(watch, alone)
+        assert self.stream.wishes[-1] == ("budget", alone.memory)
+        assert watch.room_beside is None
+
+    def test_what_the_machine_chose_is_shared_too(self, watch):
+        compare = Compare(CompareMode.WIPE, Against.CHECKPOINT, path=Path("winter.th"))
+        self.follow(watch, ViewerState(compare=compare))
+        whole = self.stream.status().device_budget
+        assert self.stream.wishes == [("budget", MemoryBudget(device=whole - whole // 4))]
+        assert watch.room_beside == MemoryBudget(device=whole // 4)
+        self.follow(watch, ViewerState())
+        assert self.stream.wishes[-1] == ("budget", MemoryBudget())
+
+    def test_nothing_else_that_is_compared_takes_memory(self, watch):
+        for against in (Against.UNEDITED, Against.APPEARANCE, Against.PHOTO):
+            assert not watch.follow(ViewerState(compare=Compare(CompareMode.WIPE, against)))
+        assert self.stream.wishes == []
+        watch.open(None, MemoryBudget())
+        assert watch.room_beside == MemoryBudget()
+
+    def follow(self, watch: StreamWatch, state: ViewerState) -> None:
+        """Follows a state whose budget is another one, until that is in force."""
+        end = time.monotonic() + PATIENCE
+        while not watch.follow(state):
+            assert time.monotonic() < end
 
     def test_a_wish_that_cannot_be_granted_is_a_message(self, watch):
         def refuse(block: int) -> None:
@@ -642,12 +693,21 @@ class TestSession:
         assert "block 2 is damaged" in session.state.message.text
         assert not list((tmp_path / "pictures").rglob("*.png"))
 
+    def test_half_a_picture_is_never_saved(self, session, stream, tmp_path):
+        stream.held, stream.lost = frozenset({0, 1}), frozenset({2, 3})
+        run(session, lambda: session.state.status.finished)
+        stream.close()  # as when another budget is set
+        session.save_picture()
+        run(session, lambda: session.state.message and session.state.message.severity == "error")
+        assert "save it again" in session.state.message.text
+        assert not list((tmp_path / "pictures").rglob("*.png"))
+
     def saved(self, session: Session, tmp_path: Path) -> np.ndarray:
         run(session, lambda: session.state.message and session.state.message.text.startswith("Saved"))
         (path,) = (tmp_path / "pictures").rglob("city-*.png")
         return imageio.imread(path)
 
-    def test_what_people_wish_of_blocks_reaches_the_stream(self, session, stream):
+    def test_what_people_wish_of_blocks_reaches_stream_and_log(self, session, stream, tmp_path):
         session.submit(PinBlock(1))
         run(session, lambda: ("pin", 1) in stream.wishes)
         session.evict_block(3)
@@ -655,6 +715,11 @@ class TestSession:
         session.undo()
         run(session, lambda: ("unpin", 1) in stream.wishes)
         assert {("evict", 3), ("reload", 0)} <= set(stream.wishes)
+        logged = [event for event in read_events(tmp_path / "events.jsonl") if event.get("block") is not None]
+        assert [(event["name"], event["block"]) for event in logged if event["event"] == "command"] == [
+            ("evict_block", 3),
+            ("reload_block", 0),
+        ]
 
     def test_a_block_that_failed_is_shown_once_it_is_reloaded(self, session, stream):
         stream.held, stream.lost = frozenset({0, 1, 2}), frozenset({3})
@@ -746,6 +811,18 @@ class TestStore:
         assert status.n_beyond > 0
         assert status.device_bytes <= status.device_budget
 
+    def test_no_picture_and_no_point_is_half_true_once_the_field_is_closed(self, loaded):
+        renderer, camera = loaded.renderer, self.BLOCK.camera(WIDTH, HEIGHT)
+        points = torch.tensor([[1.5, 1.5, 0.1]])
+        assert renderer.render(camera, RenderSettings(Quality.FAST)).is_complete
+        assert renderer.probe(points).sigma.isfinite().all()
+        renderer.stream.residency.evict(5)
+        renderer.stream.residency.evict(9)
+        renderer.close()
+        assert not renderer.render(camera, RenderSettings(Quality.FAST)).is_complete
+        with pytest.raises(InputError, match="must stay as it is"):
+            renderer.probe(points)
+
     def test_with_a_larger_budget_the_picture_is_completed(self, loaded, worker):
         worker.submit(self.request(Pose((2.0, -1.0, 3.0), pitch=-0.8)))
         assert worker.wait_idle(PATIENCE)
@@ -807,9 +884,9 @@ def test_a_checkpoint_that_was_compared_with_is_closed(scene_facts, monkeypatch)
     renderer = FakeRenderer()
     renderer.model = SimpleNamespace(embedding=torch.zeros(4, 2))
     renderer.close = renderer.stream.close
-    monkeypatch.setattr(counterparts, "open_counterpart", lambda path: (renderer, Appearance(), ()))
+    monkeypatch.setattr(counterparts, "open_counterpart", lambda path, room: (renderer, Appearance(), ()))
     jobs = Jobs(lambda: None)
-    found = counterparts.Counterparts(jobs, lambda pose: None)
+    found = counterparts.Counterparts(jobs, lambda pose: None, MemoryBudget)
     compare = Compare(CompareMode.WIPE, Against.CHECKPOINT, path=Path("winter.th"))
     state = ViewerState(scene_facts, compare=compare)
     end = time.monotonic() + PATIENCE

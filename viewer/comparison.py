@@ -167,8 +167,20 @@ class Comparison:
             score=self._scores.of(a, b) if a is not None and b is not None else None,
             photo=other.photo if other else None,
             is_second=bool(self._shown and self._shown[-1]),
-            note=self._failure or (other.note(a.request) if other and a else self.counterparts.note),
+            note=self._failure or self._note(a, b),
         )
+
+    def _note(self, a: Picture | None, b: Picture | None) -> str:
+        if a is None or self._other is None:
+            return self.counterparts.note
+        note = self._other.note(a.request)
+        coarse = max(a.coarse, b.coarse if b is not None else 0.0)
+        if coarse and b is not None and a.finished and b.finished:
+            said = (
+                f"Up to {100 * coarse:.0f} % is coarse, as blocks do not fit: the scores are of what is shown"
+            )
+            note = f"{note}. {said}" if note else said
+        return note
 
     def take_failure(self) -> str | None:
         """Returns why there is no B, once."""

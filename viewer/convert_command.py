@@ -1,4 +1,4 @@
-"""`landmark-viewer convert`: a checkpoint becomes a block store, of which only what is seen is in memory."""
+"""`landmark-viewer convert`: a field becomes a block store, of which only what is seen is in memory."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ EPILOG = """\
   landmark-viewer convert CKPT STORE                  all blocks; Ctrl+C stops, the same command goes on
   landmark-viewer convert CKPT STORE --division 4x4   cut an undivided field into 4 x 4 blocks
   landmark-viewer convert CKPT STORE --block 7        add or replace one block of a store
+  landmark-viewer convert STORE STORE2 --precision half   a store in another precision or division
   landmark-viewer convert --verify STORE              check every file of a store against its checksum
 """
 
@@ -30,7 +31,7 @@ Tell = Callable[[int, int, str], None]  # done, total, what else there is to say
 def main(arguments: list[str]) -> int:
     """Runs the command and returns its exit code."""
     parser = _parser()
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     if given.verify:
         if len(given.paths) != 1:
             parser.error("--verify takes the store only")
@@ -40,6 +41,7 @@ def main(arguments: list[str]) -> int:
     from ..core.settings import Precision
     from ..core.store.convert import convert, replace_block
     from ..scenes.load import open_scene
+    from ..scenes.store_scene import write_store_scene
 
     store = Path(given.paths[1])
     scene = open_scene(scene_path(given.paths[0]), given.overrides)
@@ -55,7 +57,7 @@ def main(arguments: list[str]) -> int:
             report = convert(
                 scene.opened,
                 store,
-                Precision(given.precision),
+                scene.spec.model.precision if given.precision == "auto" else Precision(given.precision),
                 given.division,
                 given.force,
                 lambda progress: tell(progress.done, progress.total, _speed(progress)),
@@ -64,6 +66,9 @@ def main(arguments: list[str]) -> int:
         say("stopped; finished blocks are kept")
         say(f"to go on: {shlex.join(['landmark-viewer', 'convert', *arguments])}")
         return INTERRUPTED
+    note = write_store_scene(scene, store, given.division or scene.model.layout.division)
+    if note and not given.quiet:
+        say(f"note: {note}")
     _print(given.quiet, _sentence(store, report))
     return DONE
 
@@ -71,14 +76,20 @@ def main(arguments: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="landmark-viewer convert",
-        description="Writes a checkpoint as a block store, from which single blocks are fetched as needed.",
+        description="Writes a checkpoint or a scene as a block store, from which single blocks are fetched "
+        "as they are needed; what a scene file says goes along.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("paths", nargs="+", metavar="CKPT STORE", help=f"{SCENE_HELP}; and a new folder")
     parser.add_argument("--division", type=_division, metavar="AxB", help="blocks along x and y")
     parser.add_argument("--block", type=int, metavar="N", help="only this block, into a store that is there")
-    parser.add_argument("--precision", choices=("auto", "half", "full"), default="auto", help="of the planes")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "half", "full"),
+        default="auto",
+        help="of the planes; auto: as they are shown",
+    )
     parser.add_argument("--force", action="store_true", help="write over a store that is there")
     parser.add_argument("--verify", action="store_true", help="check a store instead of writing one")
     parser.add_argument("--quiet", action="store_true", help="say nothing but warnings and errors")

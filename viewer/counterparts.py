@@ -19,11 +19,13 @@ from .state import MAX_FOV, MIN_FOV, Against, Mode, Pose, ViewerState
 
 if TYPE_CHECKING:
     from ..core.render import Frame, RenderSettings
+    from ..core.streaming.contracts import MemoryBudget
     from ..cuda.tables import FieldTables, FrameBuffers, RenderControl
     from .opening import Loaded
     from .pictures import Renderer, RenderRequest
     from .training_photos import TrainingPhotos
 
+SHARED = "Meanwhile B may use a quarter of the memory budget, and A the rest"
 SAME_PLACE = 1e-4  # share of the distance to the pivot by which the camera may miss a photograph's place
 
 
@@ -63,9 +65,17 @@ class Counterpart:
 class Counterparts:
     """Finds B for a state; what must be opened for it is opened in a job."""
 
-    def __init__(self, jobs: Jobs, fly: Callable[[Pose], None]) -> None:
-        """`fly` moves the camera, visibly, to the place of a photograph."""
-        self._jobs = jobs
+    def __init__(
+        self, jobs: Jobs, fly: Callable[[Pose], None], room: Callable[[], MemoryBudget | None]
+    ) -> None:
+        """Makes an account of nothing.
+
+        Args:
+            jobs: Opens things.
+            fly: Moves the camera, visibly, to the place of a photograph.
+            room: Says what blocks of another scene may use; None: there is no room for them yet.
+        """
+        self._jobs, self._room = jobs, room
         self._fly = fly
         self._key: Any = None  # of what is open, being opened, or could not be
         self._opened: Any = None
@@ -115,12 +125,16 @@ class Counterparts:
         if path is None:
             self.note = "Choose a scene or checkpoint to compare with"
             return None
-        opened = self._open(path, f"Opening {path.name}", lambda _: open_counterpart(path))
+        room = self._room()
+        if room is None and path != self._key:
+            self.note = "Making room for the other scene …"
+            return None
+        opened = self._open(path, f"Opening {path.name}", lambda _: open_counterpart(path, room))
         if opened is None:
             return None
         renderer, appearance, files = opened
         changes: dict[str, Any] = {"edits": None}
-        remark = ""
+        remark = "" if room is not None and room.device is None else SHARED
         try:
             state.appearance.embedding(renderer.model.embedding)
         except InputError:
@@ -246,8 +260,12 @@ def appearance_label(appearance: Appearance, styles: tuple[tuple[str, Appearance
     return "own appearance" if appearance.code is None else f"code {appearance.code}"
 
 
-def open_counterpart(path: Path) -> tuple[Renderer, Appearance, tuple[Path, ...]]:
+def open_counterpart(path: Path, room: MemoryBudget | None) -> tuple[Renderer, Appearance, tuple[Path, ...]]:
     """Opens another scene or checkpoint to compare with; returns also its appearance and files.
+
+    Args:
+        path: Of the scene or checkpoint.
+        room: What its blocks may use at most; None: as its file says.
 
     Raises:
         InputError: Something in the files cannot be used.
@@ -256,8 +274,15 @@ def open_counterpart(path: Path) -> tuple[Renderer, Appearance, tuple[Path, ...]
     from ..scenes.load import open_scene
 
     scene = open_scene(path)
-    renderer = Renderer(scene.model, scene.spec.model.precision, memory=scene.spec.memory)
+    own = scene.spec.memory
+    if room is not None:
+        own = replace(own, device=_least(own.device, room.device), host=_least(own.host, room.host))
+    renderer = Renderer(scene.model, scene.spec.model.precision, memory=own)
     return renderer, scene.spec.appearance.start, tuple(scene.opened.files)
+
+
+def _least(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _close(opened: Any) -> None:

@@ -209,6 +209,8 @@ class Input:
             elif action is Action.CONFIRM:
                 self._dialogs.confirm()
             return
+        if action is Action.DISMISS and self._widgets.close_popups():
+            return
         self._events.write("key", action=action.value)
         self._host.act(action)
 

@@ -15,6 +15,7 @@ from ..core.edits.layers import Stack
 from ..core.errors import InputError
 from ..core.kernels import build_ahead
 from ..cuda.tables import Quality
+from .block_map import NONE
 from .plan import plan_camera
 from .state import Mode, Pose, SceneFacts
 from .units import plural
@@ -202,9 +203,11 @@ def _blocks_of(renderer: Renderer) -> tuple[tuple[bool, ...], int]:
     """Returns which blocks a field has, and the bytes of them all, whether or not they are in memory."""
     from ..core.streaming.choice import packed_bytes
 
-    model, precision = renderer.model, renderer.precision
+    model, precision, stream = renderer.model, renderer.precision, renderer.stream
+    if stream is None:
+        return tuple(block is not None for block in model.blocks), renderer.tables.n_bytes
+    numbers = np.flatnonzero(stream.status().states != NONE)
+    present = np.bincount(numbers, minlength=model.layout.n_blocks).astype(bool)
     if (source := model.source) is None:
-        present = tuple(block is not None for block in model.blocks)
-        return present, packed_bytes(model, precision) if renderer.stream else renderer.tables.n_bytes
-    present = tuple(map(source.exists, range(model.layout.n_blocks)))
-    return present, sum(source.n_bytes(block, precision) for block in range(len(present)) if present[block])
+        return tuple(present.tolist()), packed_bytes(model, precision)
+    return tuple(present.tolist()), sum(source.n_bytes(block, precision) for block in numbers.tolist())

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # these need torch, which is imported while the window is alr
     from .pictures import Picture
     from .state import RenderStatus
 
+CHANGED = "The picture was not saved: the memory budget was changed meanwhile; save it again"
 WAITING = "The picture is saved as soon as it is finished"
 
 
@@ -63,9 +64,11 @@ class PictureSaver:
         except InputError as error:
             text, severity = f"The picture was not saved: {error}", "error"
         else:
-            if whole is None:
+            if control is not None and control.is_cancelled:
                 return
-            text, severity = save_picture(whole, loaded.facts, loaded.files)
+            text, severity = CHANGED, "error"
+            if whole is not None:
+                text, severity = save_picture(whole, loaded.facts, loaded.files)
         self._events.write("saved" if severity == "info" else "error", text=text)
         self._say(text, severity)
         self._wake()

@@ -61,6 +61,7 @@ class _Job:
         self.scene = scene
         self.grid = BlockGrid.of(renderer.tables)
         self.supply = Supply(renderer)
+        self.resolution = self.supply.resolution(request)
         self.image: np.ndarray | None = None  # that was last made for it
         self.is_finished = False  # nothing better will come
 
@@ -234,7 +235,7 @@ class RenderWorker:
         self._controller = self._controller.wanting(1000 / request.target_fps, request.floor)
 
     def _serve_moving(self, job: _Job) -> None:
-        stage = Stage(Quality.FAST, min(self._controller.scale, job.request.resolution))
+        stage = Stage(Quality.FAST, min(self._controller.scale, job.resolution))
         drawing = self._blank(job, stage)
         began = time.perf_counter()
         self._render(job, drawing)
@@ -246,9 +247,8 @@ class RenderWorker:
 
     def _serve_rest(self, job: _Job) -> None:
         drawing = self._start(job)
-        stages = rest_stages(
-            drawing.stage if drawing else None, job.request.quality_at_rest, job.request.resolution
-        )
+        shown = drawing.stage if drawing else None
+        stages = rest_stages(shown, job.request.quality_at_rest, job.resolution)
         if drawing and not stages:
             job.supply.look(job.request)  # what was beyond reach before may come now
             self._publish(job, drawing, 1.0, 0.0)
@@ -402,7 +402,7 @@ class RenderWorker:
         image = to_image(request.mode, buffers, drawing.camera, job.grid, grade=grade, edits=request.edits)
         shown = drawing.fade.mixed(image, request.look, time.monotonic()) if drawing.fade else image
         self._imaging_seconds = time.perf_counter() - began
-        is_final = not request.moving and stage == Stage(request.quality_at_rest, request.resolution)
+        is_final = not request.moving and stage == Stage(request.quality_at_rest, job.resolution)
         is_done = is_final and progress >= 1 - 1e-9 and drawing.fade is None
         picture = Picture(
             image=shown,

@@ -51,7 +51,9 @@ def save_picture(picture: Picture, facts: SceneFacts, files: tuple[Path, ...]) -
 
 
 def completed(picture: Picture, renderer: Renderer, control: RenderControl) -> Picture | None:
-    """Returns a picture with all of its blocks, however many of them fit into memory; None: cancelled.
+    """Returns a picture with all of its blocks, however many of them fit into memory.
+
+    None: it was cancelled, or the memory budget was changed meanwhile.
 
     Raises:
         InputError: A block cannot be read.

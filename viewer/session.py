@@ -90,11 +90,12 @@ class Session:
         self._loader = SceneLoader(wake)
         self.jobs = Jobs(wake)
         self.keeper = Keeper(self.submit)
-        self.desk = PictureDesk(events, wake, Counterparts(self.jobs, self._fly_to_photo), takes_turns)
+        self._stream = StreamWatch(events)
+        found = Counterparts(self.jobs, self._fly_to_photo, lambda: self._stream.room_beside)
+        self.desk = PictureDesk(events, wake, found, takes_turns)
         self.measuring = Measuring(wake)
         self.selector = Selector(wake)
         self._plan = PlanPicture(wake)
-        self._stream = StreamWatch(events)
         self._loaded: Loaded | None = None
         self._opening_since = 0.0
         self._glide: Glide | None = None
@@ -216,11 +217,13 @@ class Session:
 
     def evict_block(self, block: int) -> None:
         """Takes a block out of memory; it comes back when it is wanted anew."""
+        self._events.write("command", name="evict_block", block=block)
         self._stream.evict(block)
         self.desk.look_again()
 
     def reload_block(self, block: int) -> None:
         """Fetches a block once more, also one that has failed."""
+        self._events.write("command", name="reload_block", block=block)
         self._stream.reload(block)
         self.desk.look_again()
 

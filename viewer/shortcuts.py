@@ -47,6 +47,11 @@ class Action(str, Enum):
     NORMALS = "normals"
     BLOCKS = "blocks"
     BLOCK_BORDERS = "block borders"
+    MAP_SELECT = "map select"
+    MAP_FLY = "map fly"
+    MAP_MENU = "map menu"
+    MAP_ZOOM = "map zoom"
+    MAP_PAN = "map pan"
     INTERFACE = "interface"
     HELP = "help"
     SCREENSHOT = "screenshot"
@@ -82,7 +87,7 @@ class Trigger(str, Enum):
 
     PRESS = "press"  # once, when the key goes down
     HOLD = "hold"  # for as long as the key is down
-    MOUSE = "mouse"  # a mouse gesture over the picture
+    MOUSE = "mouse"  # a mouse gesture over the picture or the map
 
 
 class Section(str, Enum):
@@ -92,6 +97,7 @@ class Section(str, Enum):
     FLY = "Fly"
     VIEW = "View"
     PICTURE = "Picture"
+    BLOCKS = "Map of blocks"
     EDIT = "Edit"
     PROGRAM = "Program"
 
@@ -189,6 +195,16 @@ SHORTCUTS: tuple[Shortcut, ...] = (
     _press(Action.BLOCKS, Section.PICTURE, "Show blocks", Chord("F9")),
     _press(Action.EDITS, Section.PICTURE, "Show what is edited", Chord("F10")),
     _press(Action.BLOCK_BORDERS, Section.PICTURE, "Show or hide the borders of the blocks", Chord("B")),
+    _mouse(Action.MAP_SELECT, "Select a block", "Click in the map", section=Section.BLOCKS),
+    _mouse(Action.MAP_FLY, "Fly to a block", "Double-click in the map", section=Section.BLOCKS),
+    _mouse(
+        Action.MAP_MENU,
+        "Pin, evict, reload, isolate, hide or replace a block",
+        "Right-click in the map",
+        section=Section.BLOCKS,
+    ),
+    _mouse(Action.MAP_ZOOM, "Enlarge the map", "Wheel over the map", section=Section.BLOCKS),
+    _mouse(Action.MAP_PAN, "Move the map", "Right or middle drag in the map", section=Section.BLOCKS),
     _press(Action.SELECT_BUILDING, Section.EDIT, "Select a building by a click", Chord("G")),
     _press(Action.SELECT_RECTANGLE, Section.EDIT, "Select a rectangle on the ground by a drag", Chord("R")),
     _press(Action.SELECT_POLYGON, Section.EDIT, "Select a polygon on the ground by clicks", Chord("P")),

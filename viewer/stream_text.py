@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from ..core.streaming.contracts import STATES, BlockState, FetchRecord, StreamStatus
-from .units import bytes_text, duration_text, plural
+from .units import bytes_text, plural
 
 RATE_WINDOW = 2.0  # seconds of which the rate of fetching is the mean
 RESIDENT = [STATES.index(state) for state in (BlockState.DEVICE, BlockState.EDITED, BlockState.TUNED)]
@@ -89,9 +89,8 @@ def log_line(record: FetchRecord, now: float, clock: datetime) -> str:
     if record.error is not None:
         return f"{when:%H:%M:%S} {block}{version} failed: {record.error}"
     megabytes = _padded(f"{record.n_bytes / 1e6:.1f}", 5) + " MB"
-    took = _padded(duration_text(1000 * record.seconds), 6)
     rate = _padded(f"{record.n_bytes / 1e6 / max(record.seconds, 1e-6):.0f}", 4) + " MB/s"
-    return f"{when:%H:%M:%S} {block} {megabytes} {took} {rate}{version}"
+    return f"{when:%H:%M:%S} {block} {megabytes}  {rate}{version}"
 
 
 def _padded(words: str, width: int) -> str:

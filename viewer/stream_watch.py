@@ -11,16 +11,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..core.errors import InputError
+from ..core.streaming.contracts import MemoryBudget
 from . import memory
 from .commands import ShowMessage
 from .events import EventLog
+from .state import Against, CompareMode
 
 if TYPE_CHECKING:  # these need torch, which is imported while the window is already there
-    from ..core.streaming.contracts import FetchRecord, MemoryBudget, StreamStatus
+    from ..core.streaming.contracts import FetchRecord, StreamStatus
     from ..core.streaming.stream import FieldStream
     from .state import RenderStatus, ViewerState
 
 REPORT_SECONDS = 0.2  # between two looks while something changes
+BESIDE_SHARE = 4  # a field that is compared with gets one part in so many of the budget
 QUIET_LOOKS = 2  # in a row that found nothing new, after which it is not looked again
 
 log = logging.getLogger(__name__)
@@ -40,6 +43,8 @@ class StreamWatch:
         self._told: set[int] = set()  # failed blocks that the user knows of
         self._budget: MemoryBudget | None = None  # asked for
         self._change: Future[None] | None = None  # to that budget, which is under way
+        self._whole = (0, 0)  # bytes of device and host, while nothing is shown beside it
+        self._shares = False  # they are shared with what it is compared with
         self._pinned: frozenset[int] = frozenset()
         self._looked = -math.inf
         self._quiet = QUIET_LOOKS  # looks in a row that found nothing new
@@ -47,10 +52,11 @@ class StreamWatch:
     def open(self, stream: FieldStream | None, budget: MemoryBudget) -> None:
         """Follows another stream, which works within a budget already; the one before is closed."""
         self.close()
-        self._stream, self._budget = stream, budget
+        self._stream, self._budget, self._shares = stream, budget, False
         self.status = self._logged = None
         self._told.clear()
         self._pinned = frozenset()
+        self._note_whole()
         self.version += 1
         self.touch()
 
@@ -75,10 +81,11 @@ class StreamWatch:
         if self._stream is None:
             return False
         is_new = self._take_budget()
-        if state.memory != self._budget and self._change is None:
-            self._budget = state.memory
+        wanted = self._wanted(state)
+        if wanted != self._budget and self._change is None:
+            self._budget, self._shares = wanted, is_beside_another(state)
             pool = ThreadPoolExecutor(1, "budget")
-            self._change = pool.submit(self._stream.set_budget, state.memory)
+            self._change = pool.submit(self._stream.set_budget, wanted)
             pool.shutdown(wait=False)
         if self._change is not None:
             self.touch()
@@ -94,6 +101,30 @@ class StreamWatch:
             self.touch()
         return is_new
 
+    @property
+    def room_beside(self) -> MemoryBudget | None:
+        """What another field may use while this one is compared with it; None: there is no room yet."""
+        if self._stream is None:
+            return MemoryBudget()
+        if not self._shares or self._change is not None:
+            return None
+        device, host = (n_bytes // BESIDE_SHARE for n_bytes in self._whole)
+        return MemoryBudget(device, host or None)
+
+    def _wanted(self, state: ViewerState) -> MemoryBudget:
+        """Returns the budget of a state, less what another field may use that is compared with this one."""
+        if not is_beside_another(state):
+            return state.memory
+        stated = state.memory.device, state.memory.host
+        self._whole = whole = (stated[0] or self._whole[0], stated[1] or self._whole[1])
+        device, host = (n_bytes - n_bytes // BESIDE_SHARE for n_bytes in whole)
+        return replace(state.memory, device=device, host=host or None)
+
+    def _note_whole(self) -> None:
+        if self._stream is not None and not self._shares:
+            status = self._stream.status()
+            self._whole = status.device_budget, status.host_budget
+
     def _take_budget(self) -> bool:
         """Notes that a budget is in force by now, or why it is not; True where there was one to come."""
         if self._change is None or not self._change.done():
@@ -103,6 +134,7 @@ class StreamWatch:
             reason = str(error) if isinstance(error, InputError) else f"The budget was not changed: {error}"
             self._say(reason)
         self._change = None
+        self._note_whole()
         self._pinned = frozenset()  # in other memory nothing is pinned yet
         return True
 
@@ -184,7 +216,14 @@ class StreamWatch:
         new = [(block, reason) for block, reason in status.failures if block not in self._told]
         self._told = {block for block, _ in status.failures}
         for block, reason in new:
-            self._say(f"Block {block} is shown coarsely: {reason}. Blocks panel: Reload")
+            self._say(f"Block {block} is shown coarsely: {reason}. Blocks panel: Try again")
+
+
+def is_beside_another(state: ViewerState) -> bool:
+    """Whether the scene is compared with another one, which takes memory, too."""
+    compare = state.compare
+    is_shown = compare.mode is not CompareMode.OFF and compare.against is Against.CHECKPOINT
+    return is_shown and compare.path is not None
 
 
 def _end(stream: FieldStream, change: Future[None] | None) -> None:

@@ -74,6 +74,10 @@ class Supply:
         columns, rows = renderer.tables.division
         self._n_blocks = columns * rows if self._stream is not None else 0
 
+    def resolution(self, request: RenderRequest) -> float:
+        """Returns the share of the viewport per side that is rendered at most, as memory allows."""
+        return request.resolution * (self._stream.residency.plan.resolution if self._stream else 1.0)
+
     def lacks(self, camera: Camera) -> Lacks:
         """Returns the account of a picture of which nothing is known to be lacking."""
         return Lacks(camera, self._n_blocks)

@@ -389,12 +389,12 @@ class Viewport:
         self.tool_items |= {tool.value: item for tool, item in items.items()}
 
     def _build_mode(self, submit: Submit) -> None:
-        ui, px = self.widgets, self.look.px
+        ui = self.widgets
         with self._bar(MODE_WIDTH, 16 + N_TOOLS * TOOL + TOOL_GAP + 4 + 8) as self._mode_bar:
             ui.styled(self._mode_bar, "hud_bar")
             self._mode_button = ui.button("", self._open_modes, "hud", None, MODE_WIDTH, TOOL)
             ui.styled(self._mode_button, None, "hud")
-        with dpg.window(popup=True, show=False, no_move=True, min_size=(px(160), px(16))) as self._modes:
+        with ui.popup() as self._modes:
             self._mode_items = {}
             for mode, words in MODE_WORDS.items():
                 self._mode_items[mode] = dpg.add_menu_item(

@@ -56,6 +56,7 @@ class Widgets:
     def __init__(self, look: Look) -> None:
         self.look = look
         self._inputs: list[int] = []
+        self._popups: list[int] = []
         self._widths: dict[tuple[str, str], float] = {}
 
     @property
@@ -73,6 +74,21 @@ class Widgets:
                 dpg.add_item_deactivated_after_edit_handler(callback=lambda: completed())
         dpg.bind_item_handler_registry(item, handlers)
         return item
+
+    @contextmanager
+    def popup(self) -> Iterator[int]:
+        """Makes a menu that is shown at a place of its own, hidden at first; a click beside it closes it."""
+        options = {"popup": True, "show": False, "no_move": True}
+        with dpg.window(min_size=(self.look.px(160), self.look.px(16)), **options) as menu:
+            yield menu
+        self._popups.append(menu)
+
+    def close_popups(self) -> bool:
+        """Closes the menu that is shown; False where none is."""
+        shown = [menu for menu in self._popups if dpg.is_item_shown(menu)]
+        for menu in shown:
+            dpg.configure_item(menu, show=False)
+        return bool(shown)
 
     def styled(
         self, item: int, theme: str | None = None, font: str | None = None, hint: str | None = None

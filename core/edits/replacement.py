@@ -130,6 +130,10 @@ class ReplacedBlock:
         nodes, any_cell, all_cell = mask.nodes.clone(), mask.any_cell.clone(), mask.all_cell.clone()
         return replace(payload, mask=replace(mask, nodes=nodes, any_cell=any_cell, all_cell=all_cell))
 
+    def expect(self, block: int) -> None:
+        """Tells where the planes come from."""
+        self._planes.expect(block)
+
     def stream_tables(self, model: GridNeRF, precision: Precision, n_bytes: int) -> StreamTables:
         """Returns what is always in memory of the field's own blocks."""
         return self._own.stream_tables(model, precision, n_bytes)

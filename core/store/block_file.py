@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,6 +74,16 @@ class FileForm:
     def header(self, digests: Sequence[str]) -> bytes:
         """Returns the beginning of the file."""
         return header_bytes(self.layout, {"format": _METADATA, "sections": " ".join(digests)})
+
+
+def read_ahead(path: Path) -> None:
+    """Has the system read the beginning of a file; whatever is wrong with it will be said by who reads it."""
+    with suppress(OSError):
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.posix_fadvise(file, 0, PIECE, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(file)
 
 
 class BlockFile:

@@ -136,7 +136,7 @@ def _write_room(draft: Store) -> FileEntry:
     assert index.mask is not None
     x, y, z = index.mask.n
     builder = RoomBuilder(index.mask.n)
-    whole = torch.zeros(z, y, x, dtype=torch.uint8) if x * y * z <= MAX_OCCUPANCY else None
+    whole = np.zeros((z, y, x), dtype=np.uint8) if x * y * z <= MAX_OCCUPANCY else None
 
     read: OrderedDict[str, Tensor] = OrderedDict()
     for row, digest in enumerate(index.blocks.digests):
@@ -150,12 +150,12 @@ def _write_room(draft: Store) -> FileEntry:
         first_x, first_y, n_x, n_y = index.blocks.windows[row].tolist()
         builder.add(nodes, (first_x, first_y))
         if whole is not None:
-            whole[:, first_y : first_y + n_y, first_x : first_x + n_x] |= nodes
+            whole[:, first_y : first_y + n_y, first_x : first_x + n_x] |= nodes.numpy()
     path = draft.path / file_name("room", index.generation)
     with TensorFile(path, room_tensors(index.mask.n)) as file:
         file.put("bricks", builder.room().bricks)
         if whole is not None:
-            file.put("mask", torch.from_numpy(np.packbits(whole.numpy().reshape(-1))))
+            file.put("mask", torch.from_numpy(np.packbits(whole.reshape(-1))))
     return _file_entry(path)
 
 

@@ -1,4 +1,4 @@
-"""Turns a checkpoint into a block store, one block at a time; a run that was stopped is taken up again."""
+"""Turns a checkpoint, or a store, into a block store, block by block; a run that was stopped goes on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 import xxhash
 
-from ...cuda.stream_tables import MaskGrid
 from ..checkpoint.header import read_header
 from ..checkpoint.landmark import Opened
 from ..checkpoint.naming import STORE_JOURNAL
@@ -21,13 +20,13 @@ from ..checkpoint.values import Values
 from ..errors import InputError
 from ..gridnerf import FULL_PRECISION_LIMIT, GridNeRF
 from ..settings import Precision
-from ..streaming.parts import LINE_TEXELS, mask_part
+from ..streaming.parts import LINE_TEXELS
 from ..training.parameters import name_small
-from .cut import CutBlocks, divided
 from .form import BlockForm, Size, sizes_of
 from .index import VERSION, BlockList, CoarseEntry, FileEntry, StoreIndex, check_texels
+from .original import Original
 from .store import Store, is_store
-from .writer import MaskPart, StoreWriter, journal_lines
+from .writer import StoreWriter, journal_lines
 
 SIDES = (32, 16, 8, 4, 2)  # texels along the sides of coarse stand-ins, where blocks are finer
 PACKED = 2  # blocks in memory: one is written while the next one is packed
@@ -66,33 +65,30 @@ def convert(
     force: bool = False,
     on_progress: OnProgress = lambda progress: None,
 ) -> Report:
-    """Writes a store with all blocks of a checkpoint.
+    """Writes a store with all blocks of a checkpoint or of another store.
 
     The store counts from the moment it is complete. A run that was stopped goes on where it was when it is
     started again with the same checkpoint and options; two blocks at most are held in memory.
 
     Args:
-        opened: The checkpoint.
+        opened: The checkpoint or store.
         path: Folder of the store, new or empty unless `force`.
-        precision: Of the planes; AUTO is what a renderer would choose.
-        division: Blocks along x and y to cut an undivided field into.
+        precision: Of the planes; AUTO is a store's own, or else what a renderer would choose.
+        division: Blocks along x and y to cut the field into, multiples of those that it has.
         force: Write over a store that is there; it stays valid until the new one is complete.
         on_progress: Called after every block.
 
     Raises:
         InputError: The checkpoint or the folder cannot be used, or the disk is full.
     """
-    model = opened.model
-    if isinstance(model.source, Store):
-        raise InputError(f"{model.source.path}: is a block store already; name the checkpoint it came from")
-    cut = None
-    if division is not None:
-        model, cut = divided(model, division)
-    draft = draft_of(opened, model, precision)
+    original = Original(opened, division)
+    _check_other_folder(original, path)
+    draft = draft_of(original, precision)
     fingerprint = _fingerprint(opened, draft)
     _check_folder(path, force, fingerprint)
-    numbers = [number for number in range(draft.n_blocks) if _has_block(model, number)]
-    with StoreWriter(path, draft, _networks(model), fingerprint) as writer:
+    # What is cut out of one block comes behind each other, so that it is opened and checked once.
+    numbers = sorted(filter(original.exists, range(draft.n_blocks)), key=original.whole)
+    with StoreWriter(path, draft, _networks(original.model), fingerprint) as writer:
         taken_up = writer.finished
         todo = [number for number in numbers if number not in taken_up]
         began = time.monotonic()
@@ -103,9 +99,10 @@ def convert(
             on_progress(Progress(len(taken_up) + n_written, len(numbers), n_bytes, seconds))
 
         report(0)
-        _write_blocks(writer, model, todo, report)
+        _write_blocks(writer, original, todo, report)
         writer.commit()
         writer.clean()
+    cut = original.cut
     exact = cut is None or cut.is_exact
     return Report(
         len(numbers),
@@ -118,56 +115,52 @@ def convert(
 
 
 def replace_block(opened: Opened, path: Path, number: int) -> None:
-    """Adds one block of a checkpoint to a store or replaces it there; nothing in between is ever seen.
+    """Adds one block of a checkpoint, or of another store, to a store or replaces it there, all at once.
 
     Raises:
         InputError: The checkpoint's field has another form than the store's, or lacks the block.
     """
     store = Store.open(path)
-    model, index = opened.model, store.index
-    theirs = draft_of(opened, model, store.precision)
+    original, index = Original(opened), store.index
+    _check_other_folder(original, path)
+    theirs = draft_of(original, store.precision)
     for (what, own), other in zip(_shape(index).items(), _shape(theirs).values(), strict=True):
         if own != other:
             raise InputError(
                 f"{opened.files[0]}: must have the {what} {own} of {path}, got {other}; "
                 "name a checkpoint of the same layout"
             )
-    if not 0 <= number < index.n_blocks or not _has_block(model, number):
+    if not 0 <= number < index.n_blocks or not original.exists(number):
         raise InputError(
             f"{opened.files[0]}: must hold block {number}, got a field of {index.n_blocks} blocks without it"
         )
-    block = model.blocks[number]
-    assert block is not None
     with StoreWriter(path, index, store.networks()) as writer:
-        writer.put(number, block, _mask_of(model, number))
+        writer.put(number, original.block(number), original.mask(number))
         writer.commit()
 
 
-def draft_of(opened: Opened, model: GridNeRF, precision: Precision) -> StoreIndex:
+def draft_of(original: Original, precision: Precision) -> StoreIndex:
     """Returns the index of a store of a field, without blocks."""
-    first = next((n for n in range(model.layout.n_blocks) if _has_block(model, n)), None)
-    block = None if first is None else model.blocks[first]
-    if block is None:
-        raise InputError(f"{opened.files[0]}: must have at least one block, got none")
-    sizes = sizes_of(block)
+    opened, model, store = original.opened, original.model, original.store
+    sizes = sizes_of(next(block for block in model.blocks if block is not None))
     check_texels(sizes)
     form = BlockForm.of(
         sizes,
         model.n_levels,
         model.density_channels,
         model.appearance_channels,
-        _is_half(model, precision),
+        _is_half(original, precision),
     )
     kwargs = _kwargs(model)
     header = read_header(
         Values(str(opened.files[0]), "kwargs.", {**kwargs, "aabb": torch.tensor(kwargs["aabb"])})
     )
-    grid = model.occupancy
     sides = [side for side in SIDES if side < form.n_texels] or [SIDES[-1]]
     nowhere = FileEntry("", 0, "")
+    names = ", ".join(file.name for file in opened.files[:8]) + ", ..." * (len(opened.files) > 8)
     return StoreIndex(
-        source=", ".join(file.name for file in opened.files[:8]) + ", ..." * (len(opened.files) > 8),
-        kind=opened.kind,
+        source=names if store is None else store.index.source,
+        kind=opened.kind if store is None else store.index.kind,
         generation=0,
         division=model.layout.division,
         zero_sigma_outside=model.zero_sigma_outside,
@@ -175,7 +168,7 @@ def draft_of(opened: Opened, model: GridNeRF, precision: Precision) -> StoreInde
         kwargs=kwargs,
         settings=model.settings,
         form=form,
-        mask=None if grid is None else MaskGrid(tuple(grid.nodes.shape[::-1]), grid.aabb),  # type: ignore[arg-type]
+        mask=original.mask_grid,
         blocks=BlockList.empty(),
         coarse=tuple(CoarseEntry(side, _coarse_sizes(sizes, side), nowhere) for side in sides),
         room=None,
@@ -184,17 +177,15 @@ def draft_of(opened: Opened, model: GridNeRF, precision: Precision) -> StoreInde
 
 
 def _write_blocks(
-    writer: StoreWriter, model: GridNeRF, numbers: Sequence[int], report: Callable[[int], None]
+    writer: StoreWriter, original: Original, numbers: Sequence[int], report: Callable[[int], None]
 ) -> None:
     """Packs one block while the one before it is written."""
     memories = [torch.empty(writer.n_memory_bytes, dtype=torch.uint8) for _ in range(PACKED)]
     with ThreadPoolExecutor(1, "store") as pool:
         writing: Future[None] | None = None
         for count, number in enumerate(numbers):
-            block = model.blocks[number]
-            assert block is not None
-            mask = _mask_of(model, number)
-            packed = writer.pack(number, block, mask, memories[count % PACKED], model.release)
+            block, mask = original.block(number), original.mask(number)
+            packed = writer.pack(number, block, mask, memories[count % PACKED], original.model.release)
             if writing is not None:
                 writing.result()
                 report(count)
@@ -202,6 +193,12 @@ def _write_blocks(
         if writing is not None:
             writing.result()
             report(len(numbers))
+
+
+def _check_other_folder(original: Original, path: Path) -> None:
+    store = original.store
+    if store is not None and store.path.resolve() == path.resolve():
+        raise InputError(f"{path}: must be another folder than the store that is converted; name a new one")
 
 
 def _check_folder(path: Path, force: bool, fingerprint: str) -> None:
@@ -233,18 +230,6 @@ def _stamp(file: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _has_block(model: GridNeRF, number: int) -> bool:
-    """Whether a block exists; without cutting it out."""
-    return isinstance(model.blocks, CutBlocks) or model.blocks[number] is not None
-
-
-def _mask_of(model: GridNeRF, number: int) -> MaskPart | None:
-    grid = model.occupancy
-    if grid is None:
-        return None
-    return mask_part(grid.nodes, grid.aabb, model.aabb, model.layout.division, number)
-
-
 def _shape(index: StoreIndex) -> dict[str, object]:
     """Returns what the blocks of one store have in common."""
     form, mask = index.form, index.mask
@@ -259,9 +244,11 @@ def _shape(index: StoreIndex) -> dict[str, object]:
     }
 
 
-def _is_half(model: GridNeRF, precision: Precision) -> bool:
+def _is_half(original: Original, precision: Precision) -> bool:
+    if precision is Precision.AUTO and original.store is not None:
+        return original.store.index.form.half
     if precision is Precision.AUTO:
-        return model.n_parameter_bytes > FULL_PRECISION_LIMIT
+        return original.opened.model.n_parameter_bytes > FULL_PRECISION_LIMIT
     return precision is Precision.HALF
 
 

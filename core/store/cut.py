@@ -1,4 +1,4 @@
-"""Divides an undivided field into blocks, whose planes are cut out of the undivided planes."""
+"""Divides the blocks of a field further; the planes of the new ones are cut out of theirs."""
 
 from __future__ import annotations
 
@@ -19,50 +19,64 @@ GROUP = 4  # channels that are resampled at a time
 
 
 @dataclass
-class CutBlocks(Sequence[FieldBlock]):
-    """The blocks of a field that was one block; each is cut out when it is asked for.
+class CutBlocks(Sequence[FieldBlock | None]):
+    """The blocks of a field whose blocks were larger; each is cut out when it is asked for.
 
     Planes and lines whose texels divide are cut as they are. The others are resampled, along the axes that
     do not divide, to texels that lie at least as close; `largest_error` then says how far any interpolated
-    value is from the undivided one.
+    value is from the one before.
     """
 
-    whole: FieldBlock
+    whole: Sequence[FieldBlock | None]  # the larger blocks
+    example: FieldBlock  # any of them
     n_levels: int
-    division: tuple[int, int]
+    rows: int  # larger blocks along y
+    parts: tuple[int, int]  # new blocks along x and y for each larger one
     largest_error: float = field(default=0.0, init=False)
     largest_value: float = field(default=0.0, init=False)  # of what was resampled
 
     def __len__(self) -> int:
-        return self.division[0] * self.division[1]
+        return len(self.whole) * self.parts[0] * self.parts[1]
 
     @overload
-    def __getitem__(self, number: int) -> FieldBlock: ...
+    def __getitem__(self, number: int) -> FieldBlock | None: ...
     @overload
-    def __getitem__(self, number: slice) -> Sequence[FieldBlock]: ...
-    def __getitem__(self, number: int | slice) -> FieldBlock | Sequence[FieldBlock]:
+    def __getitem__(self, number: slice) -> Sequence[FieldBlock | None]: ...
+    def __getitem__(self, number: int | slice) -> FieldBlock | Sequence[FieldBlock | None] | None:
         if isinstance(number, slice):
             return tuple(self[n] for n in range(*number.indices(len(self))))
         if not 0 <= number < len(self):
             raise IndexError(number)
-        place = (number // self.division[1], number % self.division[1])
+        whole = self.whole[self.origin(number)]
+        if whole is None:
+            return None
+        column, row = divmod(number, self.rows * self.parts[1])
+        place = (column % self.parts[0], row % self.parts[1])
 
         def cut(group: tuple[Parts, ...], is_plane: bool) -> tuple[Parts, ...]:
             return tuple(self._cut(p, parts, place, is_plane) for p, parts in enumerate(group))
 
         return FieldBlock(
-            cut(self.whole.density_planes, True),
-            cut(self.whole.density_lines, False),
-            cut(self.whole.appearance_planes, True),
-            cut(self.whole.appearance_lines, False),
+            cut(whole.density_planes, True),
+            cut(whole.density_lines, False),
+            cut(whole.appearance_planes, True),
+            cut(whole.appearance_lines, False),
         )
+
+    def origin(self, number: int) -> int:
+        """Returns the number of the larger block that a block is cut out of."""
+        column, row = divmod(number, self.rows * self.parts[1])
+        return column // self.parts[0] * self.rows + row // self.parts[1]
 
     @property
     def is_exact(self) -> bool:
         """Whether every plane and line is cut as it is."""
         return not any(
             (parts[0].shape[dim] - 1) % n_parts
-            for group, is_plane in ((self.whole.density_planes, True), (self.whole.density_lines, False))
+            for group, is_plane in (
+                (self.example.density_planes, True),
+                (self.example.density_lines, False),
+            )
             for p, parts in enumerate(group)
             for dim, n_parts, _ in self._axes(p, is_plane, (0, 0))
         )
@@ -71,7 +85,7 @@ class CutBlocks(Sequence[FieldBlock]):
         """Returns for each divided axis of a table its dimension, its number of parts, and which it is."""
         u, v, w = axes_of(p, self.n_levels)
         dims = {u: 2, v: 1} if is_plane else {w: 1}
-        return [(dims[axis], self.division[axis], place[axis]) for axis in (0, 1) if axis in dims]
+        return [(dims[axis], self.parts[axis], place[axis]) for axis in (0, 1) if axis in dims]
 
     def _cut(self, p: int, parts: Parts, place: tuple[int, int], is_plane: bool) -> Parts:
         axes = [axis for axis in self._axes(p, is_plane, place) if axis[1] > 1]
@@ -119,30 +133,41 @@ def _at(table: Tensor, dim: int, positions: Tensor) -> Tensor:
     return torch.lerp(table.index_select(dim, low), table.index_select(dim, high), weight)
 
 
-def divided(model: GridNeRF, division: tuple[int, int]) -> tuple[GridNeRF, CutBlocks]:
-    """Returns an undivided field cut into division[0] x division[1] blocks along x and y.
+def divided(
+    model: GridNeRF, example: FieldBlock, division: tuple[int, int]
+) -> tuple[GridNeRF, CutBlocks | None]:
+    """Returns a field cut into division[0] x division[1] blocks along x and y; as it is, if it is so already.
+
+    Args:
+        model: The field.
+        example: Any block of it.
+        division: Multiples of the field's own.
 
     Raises:
-        InputError: The field has several blocks already, or a block would have no texels of its own.
+        InputError: Borders of the field's blocks would vanish, or a block would have no texels of its own.
     """
-    whole = model.blocks[0]
-    if model.layout.n_blocks != 1 or whole is None:
+    own = model.layout.division
+    if division == own:
+        return model, None
+    if division[0] % own[0] or division[1] % own[1]:
         raise InputError(
-            "only a field of one block can be divided, got one of "
-            f"{model.layout.division[0]} x {model.layout.division[1]} blocks; leave out --division"
+            f"a division must keep the borders of the {own[0]} x {own[1]} blocks that there are, got "
+            f"{division[0]} x {division[1]}; choose multiples of these or leave out --division"
         )
-    for p, parts in enumerate(whole.density_planes):
+    parts = (division[0] // own[0], division[1] // own[1])
+    for p, (plane, *_) in enumerate(example.density_planes):
         axes = axes_of(p, model.n_levels)
-        for axis, texels in zip(axes, (parts[0].shape[2], parts[0].shape[1]), strict=False):
-            if axis < 2 and texels - 1 < division[axis]:
+        for axis, texels in zip(axes, (plane.shape[2], plane.shape[1]), strict=False):
+            if axis < 2 and texels - 1 < parts[axis]:
                 raise InputError(
-                    f"a division must leave every block a texel, got {division[axis]} blocks of {texels} "
+                    f"a division must leave every block a texel, got {parts[axis]} blocks of {texels} "
                     f"texels along {'xy'[axis]}; choose a smaller --division"
                 )
-    blocks = CutBlocks(whole, model.n_levels, division)
+    blocks = CutBlocks(model.blocks, example, model.n_levels, own[1], parts)
     return replace(
         model,
         blocks=blocks,
         layout=BlockLayout(division),
+        source=None,
         settings=replace(model.settings, plane_division=division),
     ), blocks

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
-from ...cuda.tables import CHANNEL_MULTIPLE, BlockTables
+from ...cuda.tables import BlockTables
 from ..errors import InputError
 from ..gridnerf import FieldBlock, Parts, fill_channel_last
 from ..streaming.parts import coarsened
@@ -63,15 +62,8 @@ def pack_coarse(tables: BlockTables, form: BlockForm, side: int, memory: Tensor)
         side: Its texels along the sides of planes.
         memory: uint8 [>= form.n_bytes]
     """
-    for spec in form.specs:
-        spec.view(memory).copy_(_coarse(getattr(tables, FIELDS[spec.group])[spec.p], side))
-    return form.tables(memory)
-
-
-def _coarse(table: Tensor, side: int) -> Tensor:
-    """Makes a plane or line coarse; a few channels at a time, as it happens in full precision."""
-    channels = torch.split(table, CHANNEL_MULTIPLE, dim=-1)
-    if table.dim() == 2:
-        return coarsened(BlockTables((), (table,), (), ()), side).density_lines[0]
-    made = [coarsened(BlockTables((part,), (), (), ()), side).density_planes[0] for part in channels]
-    return torch.cat(made, dim=-1)
+    made, packed = coarsened(tables, side), form.tables(memory)
+    for group in FIELDS:
+        for table, place in zip(getattr(made, group), getattr(packed, group), strict=True):
+            place.copy_(table)
+    return packed

@@ -61,7 +61,8 @@ def parse_header(path: Path, head: bytes) -> tuple[dict[str, Any], dict[str, str
 def damaged(path: Path, what: str) -> InputError:
     """Returns the error of a file of a store that cannot be used."""
     return InputError(
-        f"{path}: must be a complete file of a block store, but {what}; copy it again or convert again"
+        f"{path}: must be a complete file of a block store, but {what}; copy it again, or run "
+        "landmark-viewer convert again"
     )
 
 
@@ -87,13 +88,25 @@ def map_file(path: Path, n_bytes: int) -> Tensor:
     return torch.frombuffer(mapping, dtype=torch.uint8)
 
 
-def map_tensors(path: Path, n_bytes: int, tensors: Tensors) -> dict[str, Tensor]:
-    """Maps a file that must hold exactly these tensors.
+def map_checked(path: Path, n_bytes: int, digest: str) -> Tensor:
+    """Maps a file and reads all of it for its checksum. uint8 [n_bytes]
 
     Raises:
-        InputError: It is missing, of another size, or holds other tensors.
+        InputError: It is missing or damaged.
     """
     memory = map_file(path, n_bytes)
+    if checksum(memory) != digest:
+        raise damaged(path, "its checksum is wrong")
+    return memory
+
+
+def tensors_of(path: Path, memory: Tensor, tensors: Tensors) -> dict[str, Tensor]:
+    """Returns the tensors in a mapped file, which must hold exactly these.
+
+    Raises:
+        InputError: It holds others.
+    """
+    n_bytes = len(memory)
     (length,) = struct.unpack("<Q", memory[:8].numpy().tobytes())
     if length > min(MAX_HEADER, n_bytes - 8):
         raise damaged(path, "its header lies outside it")

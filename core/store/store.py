@@ -22,10 +22,10 @@ from ..gridnerf import FieldBlock, GridNeRF, Parts
 from ..occupancy import OccupancyGrid
 from ..settings import Precision
 from ..streaming.contracts import Payload
-from .block_file import BlockFile, FileForm
+from .block_file import BlockFile, FileForm, read_ahead
 from .form import ALIGNMENT, BlockForm
 from .index import CoarseEntry, FileEntry, StoreIndex, read_index
-from .safe_file import Tensors, checksum, damaged, map_file, map_tensors
+from .safe_file import Tensors, damaged, map_checked, map_file, tensors_of
 
 MAX_OCCUPANCY = 64 << 20  # vertices of a mask that is also kept, and opened, as a whole
 OPEN_BLOCKS = 8  # blocks of `model().blocks` that stay mapped
@@ -96,6 +96,11 @@ class Store:
             window = self.index.blocks.windows[row]
             mask = _placed_mask(nodes, (int(window[0]), int(window[1])), memory[form.n_bytes : n_bytes])
         return Payload(form.tables(memory, held=memory), mask, n_bytes)
+
+    def expect(self, block: int) -> None:
+        """Has the system begin to read a block's file."""
+        if self.exists(block):
+            read_ahead(self.path / self.index.blocks.name(int(self.index.rows[block])))
 
     def stream_tables(self, model: GridNeRF, precision: Precision, n_bytes: int) -> StreamTables:
         """Opens the coarse stand-ins, in the finest size that fits n_bytes, and the room of the mask.
@@ -211,7 +216,7 @@ class Store:
     def coarse_rows(self, entry: CoarseEntry) -> list[Tensor]:
         """Maps a coarse file: its tables in the order of BlockForm.specs, each [n_rows, ...]."""
         tensors = coarse_tensors(self.index.coarse_form(entry), len(self.index.blocks.numbers))
-        mapped = map_tensors(self.path / entry.file.name, entry.file.n_bytes, tensors)
+        mapped = self._map(entry.file, tensors)
         return [mapped[name] for name, *_ in tensors]
 
     def _row(self, block: int) -> int:
@@ -264,9 +269,7 @@ class Store:
         """
         entry = self.index.network
         path = self.path / entry.name
-        data = map_file(path, entry.n_bytes)
-        if checksum(data) != entry.digest:
-            raise damaged(path, "its checksum is wrong")
+        data = map_checked(path, entry.n_bytes, entry.digest)
         try:
             from safetensors.torch import load
 
@@ -275,18 +278,16 @@ class Store:
             raise damaged(path, "it holds no tensors") from None
 
     def _map(self, entry: FileEntry, tensors: Tensors) -> dict[str, Tensor]:
-        """Maps a small file and checks it whole."""
+        """Maps a file that is not too large to be checked whole when it is opened."""
         path = self.path / entry.name
-        if checksum(map_file(path, entry.n_bytes)) != entry.digest:
-            raise damaged(path, "its checksum is wrong")
-        return map_tensors(path, entry.n_bytes, tensors)
+        return tensors_of(path, map_checked(path, entry.n_bytes, entry.digest), tensors)
 
 
 class StoreBlocks(Sequence[FieldBlock | None]):
-    """The blocks of a store, mapped when they are asked for; the last few stay mapped."""
+    """The blocks of a store, mapped when they are asked for; the last `n_kept` stay mapped."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, n_kept: int = OPEN_BLOCKS) -> None:
+        self._store, self._n_kept = store, n_kept
         self._mapped: OrderedDict[int, FieldBlock] = OrderedDict()
         self._lock = Lock()
 
@@ -318,7 +319,7 @@ class StoreBlocks(Sequence[FieldBlock | None]):
             if block is not None:
                 self._mapped[number] = block
                 self._mapped.move_to_end(number)
-                if len(self._mapped) > OPEN_BLOCKS:
+                if len(self._mapped) > self._n_kept:
                     self._mapped.popitem(last=False)
             return block
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..errors import InputError
-from .index import FileEntry
-from .safe_file import checksum, damaged, map_file
+from .safe_file import map_checked
 from .store import Store
 
 
@@ -24,7 +23,7 @@ def verify(store: Store, on_progress: Callable[[int, int], None] = lambda done, 
     problems = []
     for entry in index.beside:
         try:
-            _check(store, entry)
+            map_checked(store.path / entry.name, entry.n_bytes, entry.digest)
         except InputError as error:
             problems.append(str(error))
     total = len(index.blocks.numbers)
@@ -36,9 +35,3 @@ def verify(store: Store, on_progress: Callable[[int, int], None] = lambda done, 
             problems.append(str(error))
         on_progress(row + 1, total)
     return problems
-
-
-def _check(store: Store, entry: FileEntry) -> None:
-    path = store.path / entry.name
-    if checksum(map_file(path, entry.n_bytes)) != entry.digest:
-        raise damaged(path, "its checksum is wrong")

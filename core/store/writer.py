@@ -72,6 +72,8 @@ class StoreWriter:
         self.path, self._draft, self._networks = path, draft, networks
         self._fingerprint = fingerprint
         self._added: dict[int, tuple[int, str, tuple[int, int, int, int]]] = {}
+        self._coarse = tuple((entry.side, draft.coarse_form(entry)) for entry in draft.coarse)
+        self._file_forms: dict[int, FileForm] = {}  # by vertices of the mask
         with _writing(path):
             (path / BLOCK_FOLDER).mkdir(parents=True, exist_ok=True)
             self._folder = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -104,9 +106,7 @@ class StoreWriter:
     @property
     def n_memory_bytes(self) -> int:
         """Bytes that `pack` needs."""
-        return self._draft.form.n_bytes + sum(
-            self._draft.coarse_form(entry).n_bytes for entry in self._draft.coarse
-        )
+        return self._draft.form.n_bytes + sum(form.n_bytes for _, form in self._coarse)
 
     def put(self, number: int, block: FieldBlock, mask: MaskPart | None) -> None:
         """Adds a block or replaces it.
@@ -145,16 +145,14 @@ class StoreWriter:
         """Makes the coarse stand-ins and writes the block's file."""
         draft = self._draft
         tables, offset = draft.form.tables(packed.memory), draft.form.n_bytes
-        for entry in draft.coarse:
-            form = draft.coarse_form(entry)
-            tables = pack_coarse(tables, form, entry.side, packed.memory[offset : offset + form.n_bytes])
+        for side, form in self._coarse:
+            tables = pack_coarse(tables, form, side, packed.memory[offset : offset + form.n_bytes])
             offset += form.n_bytes
         window, bits = _packed_mask(packed.mask)
-        file_form = FileForm(
-            draft.form,
-            tuple((entry.side, draft.coarse_form(entry)) for entry in draft.coarse),
-            window[2] * window[3] * (draft.mask.n[2] if draft.mask else 0),
-        )
+        n_vertices = window[2] * window[3] * (draft.mask.n[2] if draft.mask else 0)
+        if n_vertices not in self._file_forms:
+            self._file_forms[n_vertices] = FileForm(draft.form, self._coarse, n_vertices)
+        file_form = self._file_forms[n_vertices]
         sections = torch.split(packed.memory[:offset], list(file_form.sections[1:]))
         header = file_form.header([checksum(bits), *map(checksum, sections)])
         digest, n_bytes = checksum(header), len(header) + len(bits) + offset

@@ -99,6 +99,9 @@ class CheckpointSource:
             mask = _placed(mask, memory[_aligned(places[-1].end) :])
         return Payload(BlockTables(*groups), mask, memory.nbytes)
 
+    def expect(self, block: int) -> None:
+        """Does nothing: the parts of a block lie all over the files."""
+
     def stream_tables(self, model: GridNeRF, precision: Precision, n_bytes: int) -> StreamTables:
         """Reads the coarse stand-ins, in the finest size that fits n_bytes, and the room of the mask.
 

@@ -20,7 +20,7 @@ from ...cuda import ops
 from ...cuda.edit_tables import ColumnGrid, Columns
 from ...cuda.tables import TILE, FieldTables, FrameBuffers, RenderControl, RenderOptions, View
 from ..errors import InputError
-from .contracts import BlockKey, Variant
+from .contracts import BlockKey, Variant, Wants
 from .sweep import swept
 
 if TYPE_CHECKING:
@@ -47,9 +47,13 @@ class Completion:
     ) -> None:
         """`variants` stand for the blocks that they replace; waiting ends when `is_cancelled` says so."""
         self.residency = residency
-        self.is_cancelled = is_cancelled
+        self._is_cancelled = is_cancelled
         self._variants = tuple(variants)
         self._numbers = {variant.block: residency.number(variant) for variant in variants}
+
+    def is_cancelled(self) -> bool:
+        """Whether nobody waits any more, or nothing will come."""
+        return self.residency.is_closed or self._is_cancelled()
 
     @property
     def tables(self) -> FieldTables:
@@ -73,7 +77,7 @@ class Completion:
         )
 
     def with_blocks(self, blocks: Blocks, work: Callable[[FieldTables], T]) -> T | None:
-        """Does some work with a snapshot that holds these blocks; None: cancelled.
+        """Does some work with a snapshot that holds these blocks; None: cancelled, or the field closed.
 
         Raises:
             InputError: They do not fit into the budget, or one of them cannot be read.
@@ -112,11 +116,10 @@ def complete_probe(completion: Completion, points: Tensor) -> ops.Probe:
     sets, number = _blocks_at(completion.tables, points[:, :2].double().numpy())
     for together, blocks in completion.in_turn(sets):
         rows = torch.from_numpy(np.flatnonzero(np.isin(number, together)))
-        part = completion.with_blocks(blocks, partial(ops.probe, points=points[rows]))
-        if part is not None:
-            found.density_feature[rows] = part.density_feature
-            found.sigma[rows] = part.sigma
-            found.appearance_feature[rows] = part.appearance_feature
+        part = _looked_up(completion, blocks, partial(ops.probe, points=points[rows]))
+        found.density_feature[rows] = part.density_feature
+        found.sigma[rows] = part.sigma
+        found.appearance_feature[rows] = part.appearance_feature
     return found
 
 
@@ -137,12 +140,18 @@ def complete_columns(completion: Completion, options: RenderOptions, grid: Colum
     places = np.stack(np.broadcast_arrays(x, y[:, None]), axis=-1).reshape(-1, 2)
     sets, number = _blocks_at(completion.tables, places)
     for together, blocks in completion.in_turn(sets):
-        part = completion.with_blocks(blocks, partial(ops.columns, options=options, grid=grid))
-        if part is not None:
-            mine = torch.from_numpy(np.isin(number, together).reshape(grid.n_y, grid.n_x))
-            found.height[mine], found.opacity[mine] = part.height[mine], part.opacity[mine]
-            found.features[mine] = part.features[mine]
+        part = _looked_up(completion, blocks, partial(ops.columns, options=options, grid=grid))
+        mine = torch.from_numpy(np.isin(number, together).reshape(grid.n_y, grid.n_x))
+        found.height[mine], found.opacity[mine] = part.height[mine], part.opacity[mine]
+        found.features[mine] = part.features[mine]
     return found
+
+
+def _looked_up(completion: Completion, blocks: Blocks, work: Callable[[FieldTables], T]) -> T:
+    part = completion.with_blocks(blocks, work)
+    if part is None:
+        raise InputError("the memory budget must stay as it is while blocks are looked up; try again")
+    return part
 
 
 def _blocks_at(tables: FieldTables, places: NDArray[np.float64]) -> tuple[list[Blocks], NDArray[np.int64]]:
@@ -199,7 +208,7 @@ class CompletePicture:
         self._control, self._backend = control, backend
 
     def render(self) -> bool:
-        """Renders all ordered tiles. Returns False if it was cancelled.
+        """Renders all ordered tiles. Returns False if it was cancelled, or the field closed meanwhile.
 
         Raises:
             InputError: A tile needs more blocks than the budget has room for, or one that cannot be read.
@@ -207,9 +216,10 @@ class CompletePicture:
         first = self._pass(self._control.order, frozenset())
         left = self._finished(first.tiles, first.lacked)
         if len(left):
-            self._completion.residency.want(())  # there is no room for what may be wanted beside this
+            self._completion.residency.want(Wants())  # there is no room for what may be wanted beside this
             self._render_in_turn(left)
-        return not self._control.is_cancelled
+        control = self._control
+        return not control.is_cancelled and bool(control.tile_done[control.order].all())
 
     def _render_in_turn(self, tiles: Tiles) -> None:
         """Renders pieces of the picture, those first for which the fewest blocks have to come."""
@@ -233,7 +243,7 @@ class CompletePicture:
 
     def _next_blocks(self, sets: Sequence[Blocks]) -> Blocks:
         """Returns blocks that fit, all of some sets: of those that have most of theirs already."""
-        present = frozenset(n for n, block in enumerate(self._completion.tables.blocks) if block is not None)
+        present = frozenset(self._completion.tables.resident)
         union: Blocks = frozenset()
         for blocks in sorted(set(sets), key=lambda blocks: (len(blocks - present), sorted(blocks))):
             if not blocks <= union and self._completion.fits(union | blocks):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -58,21 +59,21 @@ class Variant:
     room: Room | None = field(default=None, compare=False, repr=False)  # of its mask, if it has its own
 
 
-@dataclass(frozen=True, order=True)
-class BlockKey:
+class BlockKey(NamedTuple):
     """One block in one version; variant 0 is the checkpoint's own."""
 
     block: int
     variant: int = 0
 
 
-@dataclass(frozen=True)
-class Want:
-    """A block that is wanted, in falling order of priority."""
+@dataclass(frozen=True, eq=False)
+class Wants:
+    """Blocks that are wanted, each once, most urgent first; arrays are [n]."""
 
-    key: BlockKey
-    priority: float  # larger is more urgent; any scale
-    prefetch: bool = False  # wanted soon, not yet seen
+    blocks: np.ndarray = field(default_factory=partial(np.zeros, 0, np.int64))
+    variants: np.ndarray = field(default_factory=partial(np.zeros, 0, np.int64))  # see BlockKey
+    priority: np.ndarray = field(default_factory=partial(np.zeros, 0))  # larger: more urgent; any scale
+    prefetch: np.ndarray = field(default_factory=partial(np.zeros, 0, np.bool_))  # wanted soon, not yet seen
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,9 @@ class BlockSource(Protocol):
         Raises:
             InputError: The block is missing, damaged or cannot be read; one sentence.
         """
+
+    def expect(self, block: int) -> None:
+        """Is told which block will probably be read next, so that a disk can begin; must not raise."""
 
     def stream_tables(self, model: GridNeRF, precision: Precision, n_bytes: int) -> StreamTables:
         """Reads the coarse stand-ins, in the finest size that fits n_bytes, and the room of the mask."""

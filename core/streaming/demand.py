@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -144,7 +144,7 @@ def look_out(grid: CityGrid, camera: Camera, far: float = math.inf, margin: floa
     blocks = columns[at_x] * grid.division[1] + rows[at_y]
     there = grid.exists[blocks]
     at_x, at_y = at_x[there], at_y[there]
-    share, texel = _expected(grid, camera, np.stack([x[at_x], y[at_y]], axis=1))
+    share, texel = _expected(grid, camera, x[at_x], y[at_y])
     return Outlook(blocks[there], outside[at_x, at_y], share, texel)
 
 
@@ -247,28 +247,41 @@ def _outward(edges: np.ndarray) -> list[tuple[float, float]]:
     ]
 
 
-def _expected(grid: CityGrid, camera: Camera, low: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # Expected contribution of blocks with these low corners [n, 2], and pixels per coarse texel; [n] each.
-    size = np.append(grid.side, grid.aabb[1, 2] - grid.aabb[0, 2])
-    low = np.column_stack([low, np.full(len(low), grid.aabb[0, 2])])
-    eye, forward = camera.eye, _forward(camera)
-    near = np.linalg.norm(np.clip(eye, low, low + size) - eye, axis=1)
-    to_middle = low + size / 2 - eye
-    distance = np.maximum(np.linalg.norm(to_middle, axis=1), 1e-9 * size.max())
-    towards = np.abs(to_middle) / distance[:, None]
-    faces = towards @ (size.prod() / size) if size.all() else towards[:, 2] * size[0] * size[1]
-    reach = np.maximum(near, 0.5 * size[:2].min())
-    pixels = faces * camera.fl_x * camera.fl_y / reach**2
-    axis = forward / np.linalg.norm(forward)
-    aimed = np.clip(eye + distance[:, None] * axis, low, low + size) - eye  # where the axis comes close
-    length = np.linalg.norm(aimed, axis=1)
-    cosine = np.where(length > 0, np.clip(aimed @ axis / np.maximum(length, 1e-300), 0, 1), 1.0)
+def _expected(grid: CityGrid, camera: Camera, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # Expected contribution of blocks with these low corners [n], and pixels per coarse texel; [n] each.
+    (e_x, e_y, e_z), forward = camera.eye.tolist(), _forward(camera)
+    s_x, s_y, s_z = size = [*grid.side.tolist(), float(grid.aabb[1, 2] - grid.aabb[0, 2])]
+    x, y, z = x - e_x, y - e_y, float(grid.aabb[0, 2]) - e_z  # as seen from the eye
+    near = _length(_clip(0.0, x, s_x), _clip(0.0, y, s_y), _clip(0.0, z, s_z))
+    m_x, m_y, m_z = x + s_x / 2, y + s_y / 2, z + s_z / 2
+    distance = np.maximum(_length(m_x, m_y, m_z), 1e-9 * max(size))
+    faces = (np.abs(m_x) * (s_y * s_z) + np.abs(m_y) * (s_x * s_z) + abs(m_z) * (s_x * s_y)) / distance
+    reach = np.maximum(near, 0.5 * min(s_x, s_y))
+    pixels = faces * (camera.fl_x * camera.fl_y) / reach**2
+    axis = (forward / np.linalg.norm(forward)).tolist()
+    aimed = [  # where the axis comes close
+        _clip(distance * along, low, side) for along, low, side in zip(axis, (x, y, z), size, strict=True)
+    ]
+    length = _length(*aimed)
+    along = sum(part * each for part, each in zip(aimed, axis, strict=True))
+    cosine = np.where(length > 0, np.clip(along / np.maximum(length, 1e-300), 0, 1), 1.0)
     centre = ASIDE + (1 - ASIDE) * cosine**2
-    nearness = 1 / (1 + near / size[:2].mean())
+    nearness = 1 / (1 + near / (0.5 * (s_x + s_y)))
     share = np.minimum(pixels / (camera.width * camera.height), 1) * centre * nearness
-    depth = to_middle @ forward - np.abs(forward) @ size / 2  # of the box's nearest corner
-    texel = max(camera.fl_x, camera.fl_y) * grid.texel / np.maximum(depth, 1e-9 * size.max())
+    f_x, f_y, f_z = forward.tolist()
+    depth = m_x * f_x + m_y * f_y + (m_z * f_z - float(np.abs(forward) @ size) / 2)  # of the nearest corner
+    texel = max(camera.fl_x, camera.fl_y) * grid.texel / np.maximum(depth, 1e-9 * max(size))
     return share, np.where(depth > 0, texel, np.inf)
+
+
+def _clip(value: np.ndarray | float, low: np.ndarray | float, side: float) -> np.ndarray:
+    clipped: np.ndarray = np.minimum(np.maximum(value, low), low + side)
+    return clipped
+
+
+def _length(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    length: np.ndarray = np.sqrt(x * x + y * y + z * z)
+    return length
 
 
 def _ranked(blocks: np.ndarray, share: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -324,9 +337,13 @@ class ViewDemand:
         self._in_view[blocks[close]] = True
         return *_ranked(np.arange(grid.n_blocks), self._share, self._share > 0), blocks[hidden]
 
-    def soon(self, camera: Camera) -> np.ndarray:
-        """Returns what a coming view wants, most urgent first. int64 [n]"""
-        return visible(self._grid, camera, detail=self._detail)[0]
+    def soon(self, camera: Camera, taken: np.ndarray) -> np.ndarray:
+        """Returns what a coming view wants beside what is taken, most urgent first. int64 [n]
+
+        `taken` is bool [n_blocks].
+        """
+        rest = replace(self._grid, exists=self._grid.exists & ~taken)
+        return visible(rest, camera, detail=self._detail)[0]
 
     def note_needs(self, needs: np.ndarray, is_whole: bool) -> None:
         """Takes what a picture of the present view has measured.

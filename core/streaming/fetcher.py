@@ -121,6 +121,10 @@ class Fetcher:
         with self._changed:
             source, plan = self._source_of(job.key)
             began = self._begun[job] = time.monotonic()
+            following = next(self._holdings.machine.demand(began), None)
+            next_source = None if following is None else self._source_of(following)[0]
+        if following is not None and next_source is not None:
+            next_source.expect(following.block)
         outcome = self._outcome(job, source, plan, stream)
         with self._changed:
             self._finish(job, outcome, began)

@@ -6,8 +6,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .contracts import BlockKey, BlockState, Payload
-from .machine import Event, Machine
+from .machine import Event, Machine, Slots
 from .memory import Lease, Slabs
 
 AHEAD = 3  # blocks for which room is made at a time, as pictures under way keep it a while
@@ -37,21 +40,26 @@ class Job:
 class Holdings:
     """States, memory and payloads of one field's blocks; all methods are for one thread at a time."""
 
-    def __init__(self, slabs: Slabs, host: Slabs | None, n_bytes: Callable[[BlockKey], int]) -> None:
+    def __init__(
+        self, slabs: Slabs, host: Slabs | None, n_bytes: Callable[[BlockKey], int], n_blocks: int
+    ) -> None:
         """Begins with everything on disk.
 
         Args:
         slabs: Where blocks lie on the device.
         host: Where copies of them lie in main memory; None: device and main memory are one.
         n_bytes: Says what a block takes.
+        n_blocks: Of the field.
         """
-        self.machine = Machine()
+        self.machine = Machine(n_blocks)
         self.slabs, self.host = slabs, host
         self.resident: dict[BlockKey, Payload] = {}
         self.is_changed = False  # `resident` is not as in the newest snapshot
         self.has_evicted = False  # and a block that had to go is in it
         self.jobs: dict[BlockKey, Job] = {}
+        self.block_bytes = np.zeros(n_blocks, dtype=np.int64)  # of all versions, device and host together
         self.epoch = 0
+        self._resident_bytes = 0
         self._n_bytes = n_bytes
         self._copies: OrderedDict[BlockKey, Copy] = OrderedDict()  # used last at the end
 
@@ -59,17 +67,18 @@ class Holdings:
         """Returns the bytes that a block takes on the device."""
         return self.slabs.size_of(self._n_bytes(key))
 
+    def sizes_of(self, slots: Slots) -> NDArray[np.int64]:
+        """Returns the same of the blocks in some slots of the machine."""
+        sizes = np.full(len(slots), self.slabs.slab_bytes, dtype=np.int64)
+        for place in np.flatnonzero(slots >= len(self.block_bytes)).tolist():
+            sizes[place] = self.size_of(self.machine.key(slots[place]))
+        return sizes
+
     @property
     def leaving(self) -> int:
         """Bytes of blocks that are gone and that pictures under way still read."""
         kept = sum(job.lease.memory.nbytes for job in self.jobs.values())
-        kept += sum(self.slabs.size_of(payload.n_bytes) for payload in self.resident.values())
-        return self.slabs.in_use - kept
-
-    @property
-    def copied(self) -> dict[BlockKey, int]:
-        """Bytes of each block in main memory beside the device."""
-        return {key: copy.lease.memory.nbytes for key, copy in self._copies.items()}
+        return self.slabs.in_use - self._resident_bytes - kept
 
     @property
     def is_short(self) -> bool:
@@ -122,6 +131,7 @@ class Holdings:
             if memory is None:
                 return None
             copy = self._copies[key] = Copy(memory, None)
+            self.block_bytes[key.block] += memory.memory.nbytes
         if copy is not None:
             self._copies.move_to_end(key)
         self.machine.apply(key, Event.READ, now)
@@ -154,6 +164,7 @@ class Holdings:
             self._copies[job.key] = Copy(job.copy.lease, copied)
         self.machine.apply(job.key, Event.ARRIVED, now)
         self.resident[job.key] = payload
+        self._count(job.key, payload.n_bytes)
         self.is_changed = True
         return None
 
@@ -165,7 +176,7 @@ class Holdings:
             return
         copy = self._copies.get(job.key)
         if copy is not None and (copy.payload is None or job.is_void):
-            del self._copies[job.key]
+            self._forget_copy(job.key)
             copy = None
         self.machine.apply(job.key, Event.CANCELLED if copy is None else Event.DEMOTED, now)
 
@@ -174,15 +185,15 @@ class Holdings:
         if self._is_stale(job):
             self.cancelled(job, now)
             return True
-        entry = self.machine.entries[job.key]
-        entry.tries += 1
-        if may_pass and entry.tries < TRIES:
-            entry.retry_time = now + RETRY_SECONDS * 2 ** (entry.tries - 1)
+        tries = self.machine.note_try(job.key)
+        if may_pass and tries < TRIES:
+            self.machine.put_off(job.key, now + RETRY_SECONDS * 2 ** (tries - 1))
             self.cancelled(job, now)
             return True
-        entry.reason = reason
+        self.machine.reasons[job.key] = reason
         del self.jobs[job.key]
-        self._copies.pop(job.key, None)
+        if job.key in self._copies:
+            self._forget_copy(job.key)
         self.machine.apply(job.key, Event.BROKEN, now)
         self.is_changed = True  # so that it is told
         return False
@@ -194,7 +205,7 @@ class Holdings:
 
     def evict(self, key: BlockKey, now: float) -> None:
         """Takes a block from the device; a copy in main memory stays."""
-        del self.resident[key]
+        self._count(key, -self.resident.pop(key).n_bytes)
         self.is_changed = self.has_evicted = True
         if key in self._copies:
             self._copies.move_to_end(key)
@@ -227,7 +238,14 @@ class Holdings:
         for key in list(self._copies):
             self._drop_copy(key)
 
+    def _count(self, key: BlockKey, n_bytes: int) -> None:
+        self._resident_bytes += n_bytes
+        self.block_bytes[key.block] += n_bytes
+
+    def _forget_copy(self, key: BlockKey) -> None:
+        self.block_bytes[key.block] -= self._copies.pop(key).lease.memory.nbytes
+
     def _drop_copy(self, key: BlockKey) -> None:
-        del self._copies[key]
+        self._forget_copy(key)
         if self.machine.state(key) is BlockState.HOST:
             self.machine.apply(key, Event.DROPPED, 0.0)

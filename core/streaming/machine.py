@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterator
 from enum import Enum
 
-from .contracts import BlockKey, BlockState, Want
+import numpy as np
+from numpy.typing import NDArray
+
+from .contracts import STATES, BlockKey, BlockState, Wants
 
 MARGIN = 1.25  # a newcomer takes the place of a wanted block only if it is so much more urgent
 STAY = 0.5  # seconds that a block stays at least once it is there, as long as it is wanted
 LINGER = 0.5  # seconds that a block counts for what it counted at most, though it is wanted less now
 LINGER_AGAIN = 2.0  # the same, and STAY, of a block that had gone and was fetched again
 RETURN = 10.0  # seconds after which a block that went and is wanted again has not "come back"
-N_LEFT = 1024  # blocks that went of which the time is remembered
-
-Standing = tuple[bool, float]  # seen rather than prefetched, priority
 
 
 class Event(str, Enum):
@@ -45,45 +44,69 @@ TRANSITIONS = {
 }
 
 
-@dataclass
-class Entry:
-    """What is known of a block that is, or was a while ago, not just on disk. Times are seconds."""
+DISK, HOST, DEVICE, FAILED = (
+    STATES.index(state) for state in (BlockState.DISK, BlockState.HOST, BlockState.DEVICE, BlockState.FAILED)
+)
+LONG_AGO = float("-inf")
 
-    state: BlockState = BlockState.DISK
-    arrived: float = 0.0  # on the device
-    last_wanted: float = float("-inf")
-    peak: Standing = (False, 0.0)  # the most that it counted lately ...
-    peak_time: float = float("-inf")  # ... and when
-    came_back: bool = False  # it went and was fetched again within RETURN
-    reason: str = ""  # why it failed
-    tries: int = 0  # that failed since it was there
-    retry_time: float = float("-inf")  # not to be read before
-
-
-_ON_DISK = Entry()
+ENTRY = np.dtype(  # what is known of a block that is, or was a while ago, not just on disk; times are seconds
+    [
+        ("state", np.uint8),  # index into STATES
+        ("arrived", np.float64),  # on the device
+        ("last_wanted", np.float64),
+        ("peak_seen", np.bool_),  # the most that it counted lately: seen rather than prefetched, then ...
+        ("peak", np.float64),  # ... the priority ...
+        ("peak_time", np.float64),  # ... and when
+        ("came_back", np.bool_),  # it went and was fetched again within RETURN
+        ("tries", np.int32),  # that failed since it was there
+        ("retry_time", np.float64),  # not to be read before
+    ]
+)
+ON_DISK = np.array((DISK, 0.0, LONG_AGO, False, 0.0, LONG_AGO, False, 0, LONG_AGO), dtype=ENTRY)
+ASKED = np.dtype(  # what the present wants say of a block
+    [
+        ("is_wanted", np.bool_),
+        ("is_seen", np.bool_),  # rather than prefetched
+        ("priority", np.float64),
+        ("is_sent_away", np.bool_),  # by a person, while it is wanted
+    ]
+)
+Slots = NDArray[np.int64]
 
 
 class Machine:
-    """All blocks of one field; every other one is on disk. Not for several threads at once."""
+    """All blocks of one field. Not for several threads at once.
 
-    def __init__(self) -> None:
-        self.entries: dict[BlockKey, Entry] = {}
-        self.wants: dict[BlockKey, Want] = {}
+    Every block has a slot in arrays: the field's own ones that of their number, other versions one behind.
+    """
+
+    def __init__(self, n_blocks: int) -> None:
+        """Begins with all blocks on disk."""
         self.pinned: dict[int, BlockKey] = {}
         self.held: Counter[BlockKey] = Counter()  # how many pictures need it now
         self.urgent: tuple[BlockKey, ...] = ()  # what a picture is waiting for
-        self._sent_away: set[BlockKey] = set()  # by a person, while they are wanted
-        self._left: OrderedDict[BlockKey, float] = OrderedDict()  # when it went
-        self._jump_time = float("-inf")
+        self.reasons: dict[BlockKey, str] = {}  # why blocks have failed
+        self._n_blocks = n_blocks
+        self._versions: dict[BlockKey, int] = {}  # slots of other versions ...
+        self._keys: list[BlockKey] = []  # ... in their order
+        self.entries = np.full(n_blocks, ON_DISK)
+        self.asked = np.zeros(n_blocks, dtype=ASKED)
+        self._left = np.full(n_blocks, LONG_AGO)  # when it went
+        self.order: Slots = np.zeros(0, dtype=np.int64)  # what is wanted, most urgent first
+        self._jump_time = LONG_AGO
 
     def state(self, key: BlockKey) -> BlockState:
         """Where a block is."""
-        entry = self.entries.get(key)
-        return entry.state if entry else BlockState.DISK
+        return STATES[int(self.entries["state"][self.slot(key)])]
 
     def among(self, *states: BlockState) -> list[BlockKey]:
-        """Lists the blocks in some states other than DISK."""
-        return [key for key, entry in self.entries.items() if entry.state in states]
+        """Lists the blocks in some states."""
+        found = np.isin(self.entries["state"], [STATES.index(state) for state in states])
+        return [self.key(slot) for slot in np.flatnonzero(found).tolist()]
+
+    def versions_of(self, block: int) -> list[BlockKey]:
+        """Lists the versions of a block that are known."""
+        return [BlockKey(block), *(key for key in self._versions if key.block == block)]
 
     def apply(self, key: BlockKey, event: Event, now: float) -> BlockState:
         """Notes what happened to a block and returns where it is now.
@@ -91,142 +114,196 @@ class Machine:
         Raises:
             ValueError: That cannot happen to a block where this one is.
         """
-        old = self.state(key)
+        slot, old = self.slot(key), self.state(key)
         new = TRANSITIONS.get((old, event))
         if new is None:
             raise ValueError(f"block {key.block}.{key.variant} is {old.value} and cannot be {event.value}")
-        entry = self.entries.setdefault(key, Entry())
-        entry.state = new
+        entry = self.entries[slot]
+        entry["state"] = STATES.index(new)
         if event is Event.READ:
-            entry.came_back = now - self._left.pop(key, float("-inf")) < RETURN
-            entry.last_wanted = now
+            entry["came_back"] = now - self._left[slot] < RETURN
+            entry["last_wanted"], self._left[slot] = now, LONG_AGO
         elif event is Event.ARRIVED:
-            entry.arrived, entry.tries, entry.reason = now, 0, ""
-            self._note_peak(key, entry, now)
+            entry["arrived"], entry["tries"] = now, 0
+            self._note_peaks(np.array([slot]), now)
         elif old is BlockState.DEVICE or event is Event.CANCELLED:
-            self._left[key] = now
-            while len(self._left) > N_LEFT:
-                self._left.popitem(last=False)
+            self._left[slot] = now
         elif event is Event.RETRIED:
-            entry.tries, entry.reason = 0, ""
-        if new is BlockState.DISK and not entry.tries:
-            del self.entries[key]
+            entry["tries"] = 0
+            self.reasons.pop(key, None)
+        if new is BlockState.DISK and not entry["tries"]:
+            self.entries[slot] = ON_DISK
         return new
+
+    def note_try(self, key: BlockKey) -> int:
+        """Counts a read that failed and returns how many have, since the block was there."""
+        entry = self.entries[self.slot(key)]
+        entry["tries"] += 1
+        return int(entry["tries"])
+
+    def put_off(self, key: BlockKey, retry_time: float) -> None:
+        """Keeps a block from being read before some time."""
+        self.entries["retry_time"][self.slot(key)] = retry_time
 
     # What is asked for
 
-    def want(self, wants: Sequence[Want], now: float) -> None:
-        """Replaces what is wanted, most urgent first."""
-        old, self.wants = self.wants, {}
-        for want in wants:
-            self.wants.setdefault(want.key, want)
-        if old and self.wants and 2 * sum(key in self.wants for key in old) < len(old):
+    def want(self, wants: Wants, now: float) -> None:
+        """Replaces what is wanted."""
+        before, slots = self.order, self._slots(wants)
+        self.order, asked = slots, self.asked
+        asked["is_wanted"][before] = False
+        asked["is_wanted"][slots] = True
+        asked["is_seen"][slots], asked["priority"][slots] = ~wants.prefetch, wants.priority
+        if len(slots) and 2 * np.count_nonzero(asked["is_wanted"][before]) < len(before):
             self._jump_time = now
-        self._sent_away.intersection_update(self.wants)
-        for key in self.wants.keys() & self.entries.keys():
-            entry = self.entries[key]
-            entry.last_wanted = now
-            self._note_peak(key, entry, now)
+        asked["is_sent_away"] &= asked["is_wanted"]
+        known = slots[self.entries["state"][slots] != DISK]
+        self.entries["last_wanted"][known] = now
+        self._note_peaks(known, now)
+
+    def wanted(self, seen: bool) -> Slots:
+        """Returns the slots of what is wanted as seen, or as prefetched, most urgent first."""
+        slots: Slots = self.order[self.asked["is_seen"][self.order] == seen]
+        return slots
 
     def hold(self, keys: Collection[BlockKey]) -> None:
         """Keeps blocks from being taken away until they are released."""
         self.held.update(keys)
-        self._sent_away.difference_update(keys)
+        for key in keys:
+            self.call_back(key)
 
     def release(self, keys: Collection[BlockKey], now: float) -> None:
         """Ends one `hold`."""
         self.held.subtract(keys)
         self.held = +self.held
         for key in keys:
-            if key in self.entries:
-                self.entries[key].last_wanted = now
+            self.entries["last_wanted"][self.slot(key)] = now
 
     def send_away(self, key: BlockKey) -> None:
         """Keeps a block from being fetched for as long as it is wanted without a break."""
-        if key in self.wants:
-            self._sent_away.add(key)
+        slot = self.slot(key)
+        self.asked["is_sent_away"][slot] = self.asked["is_wanted"][slot]
 
     def call_back(self, key: BlockKey) -> None:
         """Undoes `send_away`."""
-        self._sent_away.discard(key)
+        self.asked["is_sent_away"][self.slot(key)] = False
 
     def is_wanted(self, key: BlockKey) -> bool:
         """Whether it is of any use that the block comes."""
-        return self._comes_first(key) or (key in self.wants and key not in self._sent_away)
+        asked = self.asked[self.slot(key)]
+        return bool(asked["is_wanted"] and not asked["is_sent_away"]) or key in self.first()
 
     def is_useless(self, key: BlockKey, now: float) -> bool:
         """Whether nobody has wanted a block for long enough, or all look elsewhere now."""
-        entry = self.entries.get(key)
-        if entry is None or self.is_wanted(key):
+        entry = self.entries[self.slot(key)]
+        if entry["state"] == DISK or self.is_wanted(key):
             return False
-        return self._left_behind(entry) or now - entry.last_wanted >= LINGER
+        is_left_behind = entry["last_wanted"] <= self._jump_time and not entry["came_back"]
+        return bool(is_left_behind or now - entry["last_wanted"] >= LINGER)
 
     def demand(self, now: float) -> Iterator[BlockKey]:
-        """Yields the blocks to be fetched, most urgent first."""
-        for keys in (self.urgent, tuple(self.pinned.values()), self.wants):
-            for key in keys:
-                entry = self.entries.get(key, _ON_DISK)
-                is_away = entry.state in (BlockState.DISK, BlockState.HOST)
-                if is_away and entry.retry_time <= now and self.is_wanted(key):
-                    yield key
+        """Returns the blocks to be fetched, most urgent first."""
+        first = [self.slot(key) for key in (*self.urgent, *self.pinned.values())]
+        wanted = self.order[~self.asked["is_sent_away"][self.order]]
+        wanted = wanted[~np.isin(wanted, first)] if first else wanted
+        slots = np.concatenate([np.array(first, dtype=np.int64), wanted])
+        state = self.entries["state"][slots]
+        is_due = ((state == DISK) | (state == HOST)) & (self.entries["retry_time"][slots] <= now)
+        return map(self.key, slots[is_due].tolist())
 
     @property
     def has_retries(self) -> bool:
         """Whether a wanted block is waiting for another attempt."""
-        return any(entry.tries and self.is_wanted(key) for key, entry in self.entries.items())
+        return any(self.is_wanted(self.key(slot)) for slot in np.flatnonzero(self.entries["tries"]).tolist())
 
     def victim(self, newcomer: BlockKey, now: float) -> BlockKey | None:
         """Names the block on the device that makes room for another; None: that one has to wait."""
-        spare: list[tuple[float, BlockKey]] = []
-        counting: list[tuple[Standing, float, BlockKey]] = []
-        for key, entry in self.entries.items():
-            if entry.state is not BlockState.DEVICE or self._comes_first(key):
-                continue
-            standing = self._standing(key, entry, now)
-            if standing is None:
-                spare.append((entry.last_wanted, key))
-            else:
-                counting.append((standing, entry.arrived, key))
-        if spare:
-            return min(spare)[1]
-        if not counting:
+        entries, first = self.entries, self.first()
+        is_there = entries["state"] == DEVICE
+        is_there[[self.slot(key) for key in first]] = False
+        slots = np.flatnonzero(is_there)
+        if not len(slots):
             return None
-        least, arrived, key = min(counting)
-        if self._comes_first(newcomer):
-            return key
-        stay = LINGER_AGAIN if self.entries[key].came_back else STAY
-        want = self.wants.get(newcomer)
-        rises = want is not None and _exceeds((not want.prefetch, want.priority), least)
-        return key if rises and now - arrived >= stay else None
+        is_wanted, seen, priority = self._standings(slots, now)
+        if not is_wanted.all():
+            spare = slots[~is_wanted]
+            return self.key(spare[np.argmin(entries["last_wanted"][spare])])
+        least = np.lexsort((entries["arrived"][slots], priority, seen))[0]
+        slot = slots[least]
+        if newcomer in first:
+            return self.key(slot)
+        stay = LINGER_AGAIN if entries["came_back"][slot] else STAY
+        asked, bar = self.asked[self.slot(newcomer)], priority[least] + (MARGIN - 1) * abs(priority[least])
+        rises = asked["is_wanted"] and _exceeds(asked["is_seen"], asked["priority"], seen[least], bar)
+        return self.key(slot) if rises and now - entries["arrived"][slot] >= stay else None
 
-    def _comes_first(self, key: BlockKey) -> bool:
-        return key in self.held or key in self.urgent or self.pinned.get(key.block) == key
+    # Slots
 
-    def _standing(self, key: BlockKey, entry: Entry, now: float) -> Standing | None:
-        """What a block counts for; None: it may go."""
-        want = self.wants.get(key)
-        current = None if want is None else (not want.prefetch, want.priority)
-        if current is None and not entry.came_back:
-            return None
-        linger = LINGER_AGAIN if entry.came_back else LINGER
-        if self._left_behind(entry) or now - entry.peak_time >= linger:
-            return current
-        return entry.peak if current is None else max(current, entry.peak)
+    def register(self, key: BlockKey) -> None:
+        """Makes room for a version of a block that is not the field's own, unless it is known."""
+        if key not in self._versions:
+            self._versions[key] = len(self.entries)
+            self._keys.append(key)
+            self.entries = np.append(self.entries, ON_DISK)
+            self.asked = np.append(self.asked, np.zeros(1, dtype=ASKED))
+            self._left = np.append(self._left, LONG_AGO)
 
-    def _left_behind(self, entry: Entry) -> bool:
-        return entry.last_wanted <= self._jump_time and not entry.came_back
+    def slot(self, key: BlockKey) -> int:
+        """Returns where in the arrays a block is."""
+        return self._versions[key] if key.variant else key.block
 
-    def _note_peak(self, key: BlockKey, entry: Entry, now: float) -> None:
-        want = self.wants.get(key)
-        if want is None:
-            return
-        standing = (not want.prefetch, want.priority)
-        linger = LINGER_AGAIN if entry.came_back else LINGER
-        if standing >= entry.peak or now - entry.peak_time >= linger:
-            entry.peak, entry.peak_time = standing, now
+    def key(self, slot: int) -> BlockKey:
+        """Returns which block is there."""
+        return BlockKey(int(slot)) if slot < self._n_blocks else self._keys[slot - self._n_blocks]
+
+    def _slots(self, wants: Wants) -> Slots:
+        slots = wants.blocks.copy()
+        for place in np.flatnonzero(wants.variants).tolist():
+            slots[place] = self.slot(BlockKey(int(wants.blocks[place]), int(wants.variants[place])))
+        return slots
+
+    def first(self) -> set[BlockKey]:
+        """What goes before all that is only wanted."""
+        return {*self.held, *self.urgent, *self.pinned.values()}
+
+    # Inside
+
+    def _standings(
+        self, slots: Slots, now: float
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
+        """Returns whether blocks still count, as seen ones, and how much."""
+        came_back, peak_time = self.entries["came_back"][slots], self.entries["peak_time"][slots]
+        peak_seen, peak = self.entries["peak_seen"][slots], self.entries["peak"][slots]
+        is_wanted, is_seen = self.asked["is_wanted"][slots], self.asked["is_seen"][slots]
+        priority = np.where(is_wanted, self.asked["priority"][slots], -np.inf)
+        seen = is_wanted & is_seen
+        is_left_behind = (self.entries["last_wanted"][slots] <= self._jump_time) & ~came_back
+        lingers = ~is_left_behind & (now - peak_time < _linger(came_back))
+        by_peak = lingers & (is_wanted | came_back) & _exceeds(peak_seen, peak, seen, priority)
+        return is_wanted | by_peak, np.where(by_peak, peak_seen, seen), np.where(by_peak, peak, priority)
+
+    def _note_peaks(self, slots: Slots, now: float) -> None:
+        """Notes what wanted blocks count now, if it is the most since a while."""
+        slots = slots[self.asked["is_wanted"][slots]]
+        entries, seen, priority = self.entries, self.asked["is_seen"][slots], self.asked["priority"][slots]
+        is_less = _exceeds(entries["peak_seen"][slots], entries["peak"][slots], seen, priority)
+        is_past = now - entries["peak_time"][slots] >= _linger(entries["came_back"][slots])
+        rows = ~is_less | is_past
+        slots = slots[rows]
+        entries["peak_seen"][slots], entries["peak"][slots] = seen[rows], priority[rows]
+        entries["peak_time"][slots] = now
 
 
-def _exceeds(newcomer: Standing, held: Standing) -> bool:
-    if newcomer[0] != held[0]:
-        return newcomer[0]
-    return newcomer[1] > held[1] + (MARGIN - 1) * abs(held[1])
+def _linger(came_back: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return np.where(came_back, LINGER_AGAIN, LINGER)
+
+
+def _exceeds(
+    seen: NDArray[np.bool_],
+    priority: NDArray[np.float64],
+    other_seen: NDArray[np.bool_],
+    other_priority: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """Whether blocks count more than others: what is seen more than what is prefetched, then by priority."""
+    exceeds: NDArray[np.bool_] = (seen & ~other_seen) | ((seen == other_seen) & (priority > other_priority))
+    return exceeds

@@ -72,9 +72,11 @@ class Neighbourhood:
         order = np.argsort(distance, kind="stable")
         return blocks[order], 1 / (1 + distance[order]), np.zeros(0, dtype=np.int64)
 
-    def soon(self, camera: Camera) -> np.ndarray:
-        """Returns the blocks around a coming view; those that are new are the next row or column."""
-        return self._followed(camera.eye).blocks(self._grid)
+    def soon(self, camera: Camera, taken: np.ndarray) -> np.ndarray:
+        """Returns the blocks around a coming view that are new: the next row or column. taken: [n_blocks]"""
+        blocks = self._followed(camera.eye).blocks(self._grid)
+        new: np.ndarray = blocks[~taken[blocks]]
+        return new
 
     def note_needs(self, needs: np.ndarray, is_whole: bool) -> None:
         """Takes what a picture has measured, as ViewDemand does: here it changes nothing."""

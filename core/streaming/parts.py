@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ...cuda.stream_tables import ROOM_CELL, CoarseTables, Room
 from ...cuda.tables import BlockTables
 
 SPARE = 2  # vertices round a block's piece of the mask: one for rounding, one that the cells beside it end at
+BAND = 8  # coarse texels that are fitted at a time
+FIT_VALUES = 1 << 17  # fine texels that are weighed at a time
 LINE_TEXELS = 2  # of a coarse line for each along the side of a coarse plane: lines are small
 
 
@@ -32,18 +36,27 @@ def mask_part(
         The vertices, contiguous, at least one along each axis [n_z, n_y', n_x'], and the x and y number of
         the first of them in the whole mask.
     """
+    (x, x_end), (y, y_end) = mask_window(nodes.shape[:0:-1], mask_aabb, field_aabb, division, block)
+    return nodes[:, y:y_end, x:x_end].clone(memory_format=torch.contiguous_format), (x, y)
+
+
+def mask_window(
+    n: Sequence[int], mask_aabb: Tensor, field_aabb: Tensor, division: tuple[int, int], block: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns the first vertex and the one behind the last that `mask_part` cuts out, along x and along y.
+
+    `n` are the vertices of the whole mask along x and y; the other arguments are those of `mask_part`.
+    """
     place = (block // division[1], block % division[1])
     window = []
     for axis in range(2):
-        n = nodes.shape[2 - axis]
         (low, high), (mask_low, mask_high) = field_aabb[:, axis].tolist(), mask_aabb[:, axis].tolist()
         ends = [low + (high - low) * (place[axis] + i) / division[axis] for i in range(2)]
-        begin, end = ((x - mask_low) / (mask_high - mask_low) * (n - 1) for x in ends)
-        first = min(max(int(np.floor(begin)) - SPARE, 0), n - 1)
-        last = max(min(int(np.floor(end)) + 1 + SPARE, n - 1), first)
+        begin, end = ((x - mask_low) / (mask_high - mask_low) * (n[axis] - 1) for x in ends)
+        first = min(max(int(np.floor(begin)) - SPARE, 0), n[axis] - 1)
+        last = max(min(int(np.floor(end)) + 1 + SPARE, n[axis] - 1), first)
         window.append((first, last + 1))
-    (x, x_end), (y, y_end) = window
-    return nodes[:, y:y_end, x:x_end].clone(memory_format=torch.contiguous_format), (x, y)
+    return window[0], window[1]
 
 
 class RoomBuilder:
@@ -54,7 +67,7 @@ class RoomBuilder:
         self._n_vertices = n_vertices
         x, y, z = (n // ROOM_CELL + 1 for n in n_vertices)  # n + 1 cells lie round n vertices
         self._n = (x, y, z)
-        self._cells = torch.zeros(z, y, x, dtype=torch.uint8)
+        self._cells = np.zeros((z, y, x), dtype=bool)
 
     def add(self, nodes: Tensor, first: tuple[int, int]) -> None:
         """Adds a piece [n_z, n_y, n_x], whose first vertex is (first[0], first[1], 0) of the whole mask.
@@ -62,23 +75,19 @@ class RoomBuilder:
         A vertex sets the two cells beside it along each axis and, as rays need some slack, one more on either
         side. So a cell of the room is set by vertices from two before its first cell to four after it.
         """
-        cells = nodes.ne(0).to(torch.uint8)
-        begins = []
+        cells = nodes.numpy() != 0
+        place = []
         for axis, begin in ((2, first[0]), (1, first[1]), (0, 0)):
-            n_room, n = self._cells.shape[axis], cells.shape[axis]
+            n = cells.shape[axis]
             low = max((begin - 1) // ROOM_CELL, 0)
-            high = min((begin + n + 1) // ROOM_CELL, n_room - 1)
-            before = begin - (ROOM_CELL * low - 2)
-            after = ROOM_CELL * high + ROOM_CELL + 1 - (begin + n)
-            cells = _padded(cells, axis, before, after).unfold(axis, ROOM_CELL + 3, ROOM_CELL).amax(dim=-1)
-            begins.append(low)
-        x, y, z = begins
-        n_z, n_y, n_x = cells.shape
-        self._cells[z : z + n_z, y : y + n_y, x : x + n_x] |= cells
+            high = min((begin + n + 1) // ROOM_CELL, self._cells.shape[axis] - 1)
+            cells = _gathered(cells, axis, begin - (ROOM_CELL * low - 2), high - low + 1)
+            place.append(slice(low, high + 1))
+        self._cells[place[2], place[1], place[0]] |= cells
 
     def room(self) -> Room:
         """Returns the room of all pieces so far."""
-        return Room(self._n, packed_bricks(self._cells))
+        return Room(self._n, packed_bricks(torch.from_numpy(self._cells.view(np.uint8))))
 
 
 def packed_bricks(cells: Tensor) -> Tensor:
@@ -106,10 +115,10 @@ def coarsened(tables: BlockTables, side: int) -> BlockTables:
         raise ValueError(f"a coarse plane must have at least 2 texels along its sides, got {side}")
 
     def planes(group: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(_fitted(_fitted(plane, 0, side), 1, side) for plane in group)
+        return tuple(_like(_fitted(_fitted(plane, 0, side), 1, side), plane) for plane in group)
 
     def lines(group: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(_fitted(line, 0, LINE_TEXELS * side) for line in group)
+        return tuple(_like(_fitted(line, 0, LINE_TEXELS * side), line) for line in group)
 
     return BlockTables(
         planes(tables.density_planes),
@@ -145,22 +154,64 @@ def stack_coarse(parts: Mapping[int, BlockTables], n_blocks: int, dtype: torch.d
 
 
 def _fitted(table: Tensor, axis: int, n: int) -> Tensor:
-    """Fits a table with n texels at most along one axis; both grids have their ends in common."""
+    """Fits a table with n texels at most along one axis; both grids have their ends in common. float32
+
+    A coarse texel reads only the fine ones beside it, so a few at a time are made from few rows, and only so
+    many values that they are still in the processor's cache when they have become float32. Small tables are
+    for NumPy: waking torch's threads for them takes far longer than the work where the processors are busy.
+    """
     n_fine = table.shape[axis]
     if n_fine <= n:
         return table
-    fit = _fit(n_fine, n).to(table.device)
-    fitted = torch.tensordot(fit, table.float(), dims=([1], [axis])).movedim(0, axis)
-    return fitted.to(table.dtype).contiguous()
+    gather, untangle, fit = _fit(n_fine, n)
+    moved = table.movedim(axis, 0)
+    rows = moved.flatten(1)
+    if rows.numel() <= FIT_VALUES:
+        return _unflattened(torch.from_numpy(fit.numpy() @ rows.float().numpy()), moved, axis)
+    gathered = torch.empty(n, rows.shape[1])
+    for low in range(0, n, BAND):
+        high = min(low + BAND, n)
+        begin = max(math.floor((low - 1) * (n_fine - 1) / (n - 1)), 0)
+        end = min(math.ceil(high * (n_fine - 1) / (n - 1)) + 1, n_fine)
+        n_columns = max(FIT_VALUES // (end - begin), 1)
+        pieces = torch.split(rows[begin:end], n_columns, dim=1)
+        for made, piece in zip(torch.split(gathered[low:high], n_columns, dim=1), pieces, strict=True):
+            torch.mm(gather[low:high, begin:end], piece.float(), out=made)
+    return _unflattened(untangle @ gathered, moved, axis)
+
+
+def _unflattened(rows: Tensor, moved: Tensor, axis: int) -> Tensor:
+    table: Tensor = rows.view(len(rows), *moved.shape[1:]).movedim(0, axis)
+    return table
 
 
 @lru_cache(maxsize=64)
-def _fit(n_fine: int, n: int) -> Tensor:
-    """Returns the matrix that makes n texels of n_fine, least squares. [n, n_fine] float32"""
+def _fit(n_fine: int, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns two matrices, and their product, which makes n texels of n_fine, least squares.
+
+    The first weighs the fine texels of each coarse one [n, n_fine], the second takes apart what neighbours
+    share [n, n]. float32
+    """
     at = torch.arange(n_fine, dtype=torch.float64) * ((n - 1) / (n_fine - 1))
     linear = (1 - (at[:, None] - torch.arange(n, dtype=torch.float64)).abs()).clamp(min=0)
-    fit: Tensor = torch.linalg.solve(linear.T @ linear, linear.T)
-    return fit.float()
+    untangle = torch.linalg.inv(linear.T @ linear)
+    return linear.T.float().contiguous(), untangle.float(), (untangle @ linear.T).float()
+
+
+def _like(fitted: Tensor, table: Tensor) -> Tensor:
+    return fitted.to(table.dtype).contiguous()
+
+
+def _gathered(cells: NDArray[np.bool_], axis: int, before: int, n: int) -> NDArray[np.bool_]:
+    """Makes n cells of the room along one axis, with so many unset ones in front; see RoomBuilder.add."""
+    source = cells.swapaxes(axis, 0)
+    padded = np.zeros((ROOM_CELL * n + 3, *source.shape[1:]), dtype=bool)
+    kept = source[: len(padded) - before]
+    padded[before : before + len(kept)] = kept
+    room = padded[: ROOM_CELL * n : ROOM_CELL].copy()
+    for k in range(1, ROOM_CELL + 3):
+        room |= padded[k : k + ROOM_CELL * n : ROOM_CELL]
+    return room.swapaxes(axis, 0)
 
 
 def _padded(cells: Tensor, axis: int, before: int, after: int) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 from ..camera import Camera, as_matrix
 
 WINDOW = 0.4  # seconds over which motion is averaged
+CERTAIN = 0.12  # seconds of motion that show where a camera goes; less may be a tremble
 PAUSE = 1.5  # seconds without a view after which the camera is taken to have stood
 JUMP_SIDES = 2.0  # sides of a block: a longer step is a jump, unless the step before was as fast
 JUMP_TURN = math.radians(60)  # so is a larger turn
@@ -79,6 +80,8 @@ class Motion:
         if self._camera is None or not self._steps or seconds <= 0:
             return ()
         total = sum(step.seconds for step in self._steps)
+        if total < CERTAIN:
+            return ()
         way = _straight([step.way for step in self._steps]) * (seconds / total)
         turn = _straight([step.turn for step in self._steps]) * (seconds / total)
         angle = float(np.linalg.norm(turn))

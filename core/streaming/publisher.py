@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 FADE_SECONDS = 0.3  # in which a block that arrives takes the place of its stand-in
 PUBLISH_SECONDS = 0.03  # between two snapshots, unless a block had to go or is waited for
+PAUSES = 4  # times as long as a snapshot of very many blocks took
 WATCH_SECONDS = 1.0  # between looks whether all goes well
 
 
@@ -86,23 +87,25 @@ class Publisher:
         return dict(self._arrivals)
 
     def _run(self, watch: Callable[[], None]) -> None:
-        last = float("-inf")
-        while self._wait(last, watch):
+        next_time = float("-inf")
+        while self._wait(next_time, watch):
+            began = time.monotonic()
             try:
                 self._publish()
             except Exception:  # noqa: BLE001 - the snapshot before stays, the next try comes
                 logger.error("a snapshot cannot be made\n%s", traceback.format_exc())
                 with self._changed:
                     self._holdings.is_changed = True
-            last = time.monotonic()
+            now = time.monotonic()
+            next_time = now + max(PUBLISH_SECONDS, PAUSES * (now - began))
             self.tell()
 
-    def _wait(self, last: float, watch: Callable[[], None]) -> bool:
+    def _wait(self, next_time: float, watch: Callable[[], None]) -> bool:
         """Returns once there is something to publish; False: closed."""
         holdings = self._holdings
         with self._changed:
             while not self._is_closed:
-                due = last + PUBLISH_SECONDS - time.monotonic()
+                due = next_time - time.monotonic()
                 urgent = holdings.machine.urgent
                 is_waited_for = bool(urgent) and all(key in holdings.resident for key in urgent)
                 if holdings.is_changed and (holdings.has_evicted or is_waited_for or due <= 0):

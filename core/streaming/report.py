@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .contracts import STATES, BlockKey, BlockState, Variant
+from .machine import DEVICE, FAILED
 
 if TYPE_CHECKING:
     from .holdings import Holdings
@@ -24,35 +25,27 @@ def block_states(
     variant: Callable[[BlockKey], Variant | None],
 ) -> NDArray[np.uint8]:
     """Returns the state of each block in the version that is shown, as indices into STATES."""
-    states = np.where(exists, STATES.index(BlockState.DISK), NO_BLOCK).astype(np.uint8)
-    versions = {key.block: key for key in shown}
-    for key, entry in holdings.machine.entries.items():
-        if key == versions.get(key.block, BlockKey(key.block)):
-            other = variant(key) if entry.state is BlockState.DEVICE else None
-            states[key.block] = STATES.index(other.state if other else entry.state)
+    states = np.where(exists, holdings.machine.entries["state"][: len(exists)], NO_BLOCK).astype(np.uint8)
+    for key in shown:
+        state, other = holdings.machine.state(key), variant(key)
+        states[key.block] = STATES.index(other.state if other and state is BlockState.DEVICE else state)
     return states
 
 
-def block_bytes(holdings: Holdings, n_blocks: int) -> NDArray[np.int64]:
-    """Returns the bytes of each block in memory, all versions, device and host together."""
-    n_bytes = np.zeros(n_blocks, dtype=np.int64)
-    for key, size in holdings.copied.items():
-        n_bytes[key.block] += size
-    for key, payload in holdings.resident.items():
-        n_bytes[key.block] += payload.n_bytes
-    return n_bytes
+def count_wanted(holdings: Holdings) -> tuple[int, int, int]:
+    """Counts what is wanted as seen: all, those that are missing, and those of these that will not come.
 
-
-def count_beyond(holdings: Holdings, seen: Sequence[BlockKey]) -> int:
-    """Counts wanted blocks that are missing and will not come as things are, though they could be read."""
+    The last are those that could be read, but will not as things are.
+    """
     machine = holdings.machine
-    wanted = [key for key in seen if machine.state(key) is not BlockState.FAILED]
-    coming = [key for key in wanted if machine.is_wanted(key)]
-    others = set(machine.pinned.values()).difference(coming)
-    room = holdings.slabs.limit - sum(holdings.size_of(key) for key in others)
-    n_fitting = 0
-    for key in coming:
-        room -= holdings.size_of(key)
-        n_fitting += room >= 0
-    n_missing = sum(machine.state(key) is not BlockState.DEVICE for key in coming)
-    return min(len(coming) - n_fitting, n_missing) + len(wanted) - len(coming)
+    seen = machine.wanted(seen=True)
+    pinned = np.array([machine.slot(key) for key in machine.pinned.values()], dtype=np.int64)
+    first = np.array([machine.slot(key) for key in machine.first()], dtype=np.int64)
+    state = machine.entries["state"]
+    readable = seen[state[seen] != FAILED]
+    coming = readable[~machine.asked["is_sent_away"][readable] | np.isin(readable, first)]
+    room = holdings.slabs.limit - holdings.sizes_of(pinned[~np.isin(pinned, coming)]).sum()
+    n_fitting = np.count_nonzero(np.cumsum(holdings.sizes_of(coming)) <= room)
+    n_coming = np.count_nonzero(state[coming] != DEVICE)
+    n_beyond = min(len(coming) - n_fitting, n_coming) + len(readable) - len(coming)
+    return len(seen), int(np.count_nonzero(state[seen] != DEVICE)), int(n_beyond)

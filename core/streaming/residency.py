@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,14 +24,14 @@ from .contracts import (
     MemoryBudget,
     StreamStatus,
     Variant,
-    Want,
+    Wants,
 )
 from .fetcher import N_THREADS, Fetcher
 from .forms import Forms
 from .holdings import Holdings
 from .memory import Plan, Slabs
 from .publisher import FADE_SECONDS, Publisher
-from .report import block_bytes, block_states, count_beyond
+from .report import block_states, count_wanted
 from .snapshots import Streams, Versions, stream_bytes
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Residency:
         keeps_copies = self._device.type != "cpu" if keeps_copies is None else keeps_copies
         host = self._new_host() if keeps_copies else None
         self._host_limit = host.limit if host else 0
-        self._holdings = Holdings(slabs, host, self._forms.n_bytes)
+        self._holdings = Holdings(slabs, host, self._forms.n_bytes, len(self._exists))
         self._fetcher = Fetcher(
             self._holdings, self._changed, self._forms.source_of, self._relieve, self._device
         )
@@ -114,6 +115,11 @@ class Residency:
     def plan(self) -> Plan:
         """What was given up so far to stay within the budget, and how to render therefore."""
         return self._forms.plan
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing will be fetched any more."""
+        return self._is_closed
 
     def tables(self, variants: Sequence[Variant] = ()) -> FieldTables:
         """Returns the newest snapshot, the same object while nothing changed.
@@ -151,14 +157,18 @@ class Residency:
     def number(self, variant: Variant) -> int:
         """Returns the number of a version of a block, from 1; equal identities have equal numbers."""
         with self._changed:
-            return self._forms.number(variant)
+            number = self._forms.number(variant)
+            self._holdings.machine.register(BlockKey(variant.block, number))
+            return number
 
-    def want(self, wants: Sequence[Want]) -> None:
-        """Replaces what is wanted, most urgent first."""
+    def want(self, wants: Wants) -> None:
+        """Replaces what is wanted; blocks that do not exist are left out."""
+        exists = self._exists[wants.blocks] | (wants.variants > 0)
+        if not exists.all():
+            wants = Wants(*(getattr(wants, each.name)[exists] for each in fields(Wants)))
         with self._changed:
             now = time.monotonic()
-            existing = [want for want in wants if self._is_there(want.key)]
-            self._holdings.machine.want(existing, now)
+            self._holdings.machine.want(wants, now)
             if now - self._short_time > SHORT_SECONDS:
                 self._short_time = float("inf")
                 self._holdings.slabs.limit = self._limit
@@ -232,7 +242,7 @@ class Residency:
         machine = self._holdings.machine
         for key in keys:
             if machine.state(key) is BlockState.FAILED:
-                raise InputError(machine.entries[key].reason)
+                raise InputError(machine.reasons[key])
         needed, limit = self._needed(keys), self._holdings.slabs.limit
         if needed > limit:
             raise InputError(
@@ -302,8 +312,7 @@ class Residency:
             raise InputError(f"block {block} is being rendered from; wait for the picture, or cancel it")
 
     def _versions_of(self, block: int) -> list[BlockKey]:
-        found = [key for key in self._holdings.machine.entries if key.block == block]
-        return list({*found, self._shown_key(block)})
+        return list({*self._holdings.machine.versions_of(block), self._shown_key(block)})
 
     def _shown_key(self, block: int) -> BlockKey:
         return next((key for key in self._publisher.shown if key.block == block), BlockKey(block))
@@ -326,28 +335,25 @@ class Residency:
 
     def _status(self, holdings: Holdings) -> StreamStatus:
         machine, slabs = holdings.machine, holdings.slabs
-        seen = [key for key, want in machine.wants.items() if not want.prefetch]
-        fetching = machine.among(BlockState.FETCHING)
+        n_wanted, n_missing, n_beyond = count_wanted(holdings)
         return StreamStatus(
             states=block_states(holdings, self._exists, self._publisher.shown, self._forms.variant),
-            block_bytes=block_bytes(holdings, len(self._exists)),
+            block_bytes=holdings.block_bytes.copy(),
             pinned=frozenset(machine.pinned),
             device_bytes=slabs.allocated + self._static_bytes,
             device_budget=self._budget.device or 0,
             host_bytes=holdings.host.allocated if holdings.host else 0,
             host_budget=holdings.host.limit if holdings.host else self._budget.host or 0,
-            n_wanted=len(seen),
-            n_missing=sum(machine.state(key) is not BlockState.DEVICE for key in seen),
-            n_beyond=count_beyond(holdings, seen),
-            fetching=tuple(key.block for key in fetching),
-            prefetching=tuple(key.block for key, want in machine.wants.items() if want.prefetch),
+            n_wanted=n_wanted,
+            n_missing=n_missing,
+            n_beyond=n_beyond,
+            fetching=tuple(key.block for key in machine.among(BlockState.FETCHING)),
+            prefetching=tuple(machine.key(slot).block for slot in machine.wanted(seen=False).tolist()),
             target=None,
             pressure=self._forms.plan.said,
             fetched_bytes=self._fetcher.fetched_bytes,
             fetch_seconds=self._fetcher.fetch_seconds,
-            failures=tuple(
-                (key.block, machine.entries[key].reason) for key in machine.among(BlockState.FAILED)
-            ),
+            failures=tuple(sorted((key.block, reason) for key, reason in machine.reasons.items())),
             version=self.version,
         )
 
@@ -359,7 +365,7 @@ class Residency:
         self._fetcher.close(CLOSE_SECONDS)
         self._publisher.close(CLOSE_SECONDS)
         with self._changed:
-            self._holdings.machine.want((), time.monotonic())
+            self._holdings.machine.want(Wants(), time.monotonic())
             self._holdings.machine.pinned.clear()
             self._holdings.clear(time.monotonic())
             self._holdings.slabs.resize(1, 0)
@@ -387,6 +393,9 @@ class Residency:
             self._short_time = time.monotonic()
             if not was_short:
                 return
+            slabs.limit = max(
+                slabs.limit, slabs.slab_bytes - 1
+            )  # nothing is known but that a block is too much
             plan = memory.plan(self._forms.needs, slabs.limit, short=True)
             if (plan.precision, plan.drop_levels) == (before.precision, before.drop_levels):
                 self._forms.plan = plan

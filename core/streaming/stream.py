@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .checkpoint_source import CheckpointSource
-from .contracts import STATES, BlockKey, BlockState, MemoryBudget, StreamStatus, Variant, Want
+from .contracts import STATES, BlockState, MemoryBudget, StreamStatus, Variant, Wants
 from .demand import CityGrid, ViewDemand
 from .neighbourhood import Neighbourhood
 from .prediction import MAX_VIEWS, Motion
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 0.015  # between two answers to what a moving camera wants
 SPARE_WANTS = 16  # asked for beside twice the blocks that the budget has room for
-MOVING_WANTS = 1000  # asked for at most while the camera moves, as the answer must be quick
 FAILED = STATES.index(BlockState.FAILED)
 ARRIVED = [STATES.index(state) for state in (BlockState.DEVICE, BlockState.EDITED, BlockState.TUNED)]
 
@@ -83,12 +82,11 @@ class FieldStream:
                 self._demand.forget()
             elif soon and tuple(variants) == self._variants:
                 return
-            stands = camera == self._camera
             self._looked, self._camera, self._variants = now, camera, tuple(variants)
             seconds = self._budget.prefetch_seconds
             views = (spread(ahead) if seconds > 0 else ()) or self._motion.ahead(seconds)
             self._target = _plan(views[-1] if views else camera)
-            self.residency.want(self._wants(camera, views, stands))
+            self.residency.want(self._wants(camera, views))
 
     def note_needs(self, needs: np.ndarray, is_whole: bool = False) -> None:
         """Takes how much each block counted in a picture of the view last looked at.
@@ -159,9 +157,9 @@ class FieldStream:
         assert stream is not None, "a residency's tables are streamed"
         return CityGrid.of(self._model, stream.coarse)
 
-    def _wants(self, camera: Camera, views: Sequence[Camera], stands: bool) -> list[Want]:
+    def _wants(self, camera: Camera, views: Sequence[Camera]) -> Wants:
         self._seen, share, hidden = self._demand.seen(camera, hovers=not views)
-        most = self._useful if stands else min(self._useful, MOVING_WANTS)
+        most = self._useful
         n_seen = self._n_asked = min(len(self._seen), most)
         taken = np.zeros(self._grid.n_blocks, dtype=bool)
         taken[self._seen] = taken[hidden] = True
@@ -170,18 +168,17 @@ class FieldStream:
         for view in views:
             if n_more <= 0:
                 break
-            blocks = self._demand.soon(view)
-            later.append(blocks[~taken[blocks]])
-            n_more -= len(later[-1])
+            blocks = self._demand.soon(view, taken)
+            later.append(blocks)
+            n_more -= len(blocks)
             taken[blocks] = True
         sooner = [np.full(len(some), 1 / number) for number, some in enumerate(later, 1)]
-        blocks = np.concatenate([self._seen[:n_seen], *later, hidden])[:most].tolist()
-        priority = np.concatenate([share[:n_seen], *sooner, np.zeros(len(hidden))])[:most].tolist()
-        versions = {variant.block: self.residency.number(variant) for variant in self._variants}
-        return [
-            Want(BlockKey(block, versions.get(block, 0)), urgency, number >= n_seen)
-            for number, (block, urgency) in enumerate(zip(blocks, priority, strict=True))
-        ]
+        blocks = np.concatenate([self._seen[:n_seen], *later, hidden])[:most]
+        priority = np.concatenate([share[:n_seen], *sooner, np.zeros(len(hidden))])[:most]
+        versions = np.zeros(self._grid.n_blocks, dtype=np.int64)
+        for variant in self._variants:
+            versions[variant.block] = self.residency.number(variant)
+        return Wants(blocks, versions[blocks], priority, np.arange(len(blocks)) >= n_seen)
 
     @property
     def _useful(self) -> int:
@@ -190,11 +187,13 @@ class FieldStream:
 
     def _are_coming(self, blocks: np.ndarray) -> bool:
         """Whether any of these blocks, which were asked for, is not in the newest tables and will be."""
-        held = self.residency.tables(self._variants).blocks
-        missing = np.array([block for block in blocks.tolist() if held[block] is None], dtype=np.int64)
+        shown = np.zeros(self._grid.n_blocks, dtype=bool)
+        shown[self.residency.tables(self._variants).resident] = True
+        status = self.residency.status()
+        has_arrived = np.isin(status.states[blocks], ARRIVED)
+        missing = blocks[~(shown[blocks] & has_arrived)]  # what has gone may still be shown
         if not len(missing):
             return False
-        status = self.residency.status()
         states = status.states[missing]
         if np.isin(states, ARRIVED).any():
             return True

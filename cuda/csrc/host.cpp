@@ -63,18 +63,31 @@ LV_EXPORT void lv_build_mask(const LvMask* mask, uint64_t* any, uint64_t* all, u
   const int *n = mask->n, *bricks = mask->bricks;
   const int64_t n_bricks = (int64_t)bricks[0] * bricks[1] * bricks[2];
   for (int64_t i = 0; i < n_bricks; i++) any[i] = 0, all[i] = ~0ull;
+  const std::vector<uint8_t> none(n[0]);  // vertices beside the mask
+  // Of the four vertices at each x, whether some and every one is set; at x + 1, as 0 and n + 1 lie beside the mask.
+  std::vector<uint8_t> some(4 * bricks[0] + 2), every(4 * bricks[0] + 2);
   auto set_row = [&](int z, int y) {
-    for (int x = 0; x <= n[0]; x++) {
-      int cell[3] = {x, y, z}, set = 0;
-      for (int c = 0; c < 8; c++) {
-        int at[3] = {x - 1 + (c & 1), y - 1 + (c >> 1 & 1), z - 1 + (c >> 2)};
-        bool inside = true;
-        for (int i = 0; i < 3; i++) inside = inside && at[i] >= 0 && at[i] < n[i];
-        set += inside && mask->nodes[((int64_t)at[2] * n[1] + at[1]) * n[0] + at[0]];
+    const uint8_t* row[4];
+    for (int c = 0; c < 4; c++) {
+      int at_y = y - 1 + (c & 1), at_z = z - 1 + (c >> 1);
+      bool inside = at_y >= 0 && at_y < n[1] && at_z >= 0 && at_z < n[2];
+      row[c] = inside ? mask->nodes + ((int64_t)at_z * n[1] + at_y) * n[0] : none.data();
+    }
+    for (int x = 0; x < n[0]; x++) {
+      some[x + 1] = (row[0][x] | row[1][x] | row[2][x] | row[3][x]) != 0;
+      every[x + 1] = (row[0][x] != 0) & (row[1][x] != 0) & (row[2][x] != 0) & (row[3][x] != 0);
+    }
+    const int first[3] = {0, y, z}, shift = bit_of(first);
+    const int64_t brick = brick_of(*mask, first);
+    for (int b = 0; b < bricks[0]; b++) {
+      uint64_t has = 0, lacks = 0;
+      for (int i = 0; i < 4; i++) {
+        const int x = 4 * b + i;
+        has |= (uint64_t)(some[x] | some[x + 1]) << i;
+        lacks |= (uint64_t)(x <= n[0] && !(every[x] & every[x + 1])) << i;
       }
-      uint64_t bit = 1ull << bit_of(cell);
-      if (set) any[brick_of(*mask, cell)] |= bit;
-      if (set < 8) all[brick_of(*mask, cell)] &= ~bit;
+      any[brick + b] |= has << shift;
+      all[brick + b] &= ~(lacks << shift);
     }
   };
   for (int z = 0; z <= n[2]; z++)

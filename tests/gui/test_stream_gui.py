@@ -83,5 +83,5 @@ def test_a_damaged_block_is_told_of_once_and_the_window_lives_on(xdisplay, tmp_p
         assert window.wait_still(mark)["finished"]
         (error,) = window.events("error")
         assert "Block 10" in error["text"]
-        assert "Reload" in error["text"]
+        assert "Try again" in error["text"]
         assert window.close() == 0

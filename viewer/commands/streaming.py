@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 from ..state import ViewerState
 from .base import Once, clamp, say
 
-LEAST_DEVICE = 64_000_000  # bytes: coarse stand-ins and a block or two
-LEAST_HOST = 1_000_000  # bytes
+LEAST = 1_000_000  # bytes of a budget; what a field needs, it says itself
 DETAIL_RANGE = 0.0, 16.0  # pixels that a coarse texel may cover
 
 
@@ -21,8 +20,8 @@ class SetMemoryDevice(Once):
     undo: ClassVar[str] = "Memory budget"
 
     def apply(self, state: ViewerState) -> ViewerState:
-        if self.n_bytes is not None and self.n_bytes < LEAST_DEVICE:
-            return say(state, f"The memory budget must be at least {LEAST_DEVICE // 1_000_000} MB")
+        if self.n_bytes is not None and self.n_bytes < LEAST:
+            return say(state, f"The memory budget must be at least {LEAST // 1_000_000} MB")
         return _remember(state, device=self.n_bytes)
 
 
@@ -34,8 +33,8 @@ class SetMemoryHost(Once):
     undo: ClassVar[str] = "Host memory budget"
 
     def apply(self, state: ViewerState) -> ViewerState:
-        if self.n_bytes is not None and self.n_bytes < LEAST_HOST:
-            return say(state, f"The host memory budget must be at least {LEAST_HOST // 1_000_000} MB")
+        if self.n_bytes is not None and self.n_bytes < LEAST:
+            return say(state, f"The host memory budget must be at least {LEAST // 1_000_000} MB")
         return _remember(state, host=self.n_bytes)
 
 

@@ -14,6 +14,7 @@ from ..commands import AddLayer, PinBlock, ReplaceBlockWith, SelectBlockArea, Sh
 from ..path_dialog import PathWish
 from ..plan import block_footprint
 from ..state import ViewerState
+from ..widgets import Widgets
 from .panel import Host, Submit
 
 MASK_ENDINGS = (".npy",)
@@ -23,8 +24,8 @@ STREAMED = ("pin", "evict", "reload", "line")  # entries that make sense only wh
 class BlockMenu:
     """A popup for the block that was clicked."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, widgets: Widgets, host: Host) -> None:
+        self._widgets, self._host = widgets, host
         self._state = ViewerState()
         self._facts: BlockFacts | None = None
 
@@ -32,7 +33,7 @@ class BlockMenu:
         """Makes the menu, hidden."""
         self._submit = submit
         session = self._host.session
-        with dpg.window(popup=True, show=False, no_move=True, min_size=(160, 16)) as self._menu:
+        with self._widgets.popup() as self._menu:
             self._entry("Fly there", lambda block: self._host.fly_to_block(block))
             self._entry("Select area", lambda block: submit(SelectBlockArea(block)))
             dpg.add_separator()
@@ -54,6 +55,7 @@ class BlockMenu:
         for name in STREAMED:
             dpg.configure_item(self._items[name], show=is_streamed and exists)
         dpg.configure_item(self._items["failure"], show=bool(facts.failure))
+        dpg.configure_item(self._items["evict"], enabled=facts.n_bytes > 0)
         dpg.set_item_label(self._items["pin"], "Unpin" if facts.is_pinned else "Pin")
         dpg.set_item_label(self._items["reload"], "Try again" if facts.kind is Kind.FAILED else "Reload")
         place = [int(at) for at in dpg.get_mouse_pos(local=False)]

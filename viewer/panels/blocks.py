@@ -9,7 +9,7 @@ import dearpygui.dearpygui as dpg
 import numpy as np
 
 from ...core.streaming.contracts import StreamStatus
-from ..block_map import KINDS, STANDING, STREAMED, BlockFacts, counts_of, standing_kinds, streamed_kinds
+from ..block_map import KINDS, STANDING, STREAMED, BlockFacts, Kind, counts_of, standing_kinds, streamed_kinds
 from ..commands import SelectBlock, SelectBlockArea, ToggleBlockBorders
 from ..plan import Plan, block_at, blocks_in, closest, footprint_of_view
 from ..shortcuts import Action, keys_of
@@ -74,7 +74,7 @@ class BlocksPanel(DockedPanel):
         self._memory_section.build(submit)
         self._log = FetchLog(ui)
         self._log.build()
-        self._menu = BlockMenu(self.host)
+        self._menu = BlockMenu(ui, self.host)
         self._menu.build(submit)
         with dpg.item_handler_registry() as handlers:
             dpg.add_item_clicked_handler(dpg.mvMouseButton_Left, callback=self._clicked)
@@ -160,13 +160,20 @@ class BlocksPanel(DockedPanel):
         if self._is_new("view", scene, plan, state.pose, aspect, ahead):
             canvas.draw_view(scene, state, aspect, ahead)
         if self._is_new("legend", plan.width, self._kinds, len(state.pinned)):
-            always = STANDING if self._status is None else STREAMED
-            canvas.draw_legend(counts_of(self._kinds, always), len(state.pinned))
+            canvas.draw_legend(counts_of(self._kinds, self._always), len(state.pinned))
         block = self._block_under_cursor() if self._is_hovered and self._grip is None else None
         tip = block, self._kinds, self._status, canvas.cursor if block is not None else None
         if self._is_new("tip", *tip):
             facts = self._facts_of(block)
             canvas.draw_tip(facts.lines if facts else (), canvas.cursor)
+
+    @property
+    def _always(self) -> tuple[Kind, ...]:
+        """The kinds that are in the legend even where there is no such block."""
+        if self._status is None:
+            return STANDING
+        has_host = self._status.host_budget > 0
+        return tuple(kind for kind in STREAMED if has_host or kind is not Kind.HOST)
 
     def _ahead(self, state: ViewerState) -> tuple[tuple[float, float], ...]:
         """Returns where the camera will be: the end of a flight, else what fetching reckons with."""
