@@ -177,9 +177,18 @@ def test_what_does_not_fit_is_said_to_be_beyond() -> None:
 
 
 @pytest.mark.parametrize("budget", [0, 1, 5000])
-def test_a_budget_too_small_for_anything_leaves_the_stand_ins(budget: int) -> None:
+def test_a_budget_without_room_for_the_stand_ins_is_refused(budget: int) -> None:
     source = ScriptedSource()
-    opened = Residency(source, source.model, Precision.FULL, MemoryBudget(device=budget))
+    with pytest.raises(
+        InputError, match=r"memory\.device must have room for the coarse stand-ins of 16 blocks"
+    ):
+        Residency(source, source.model, Precision.FULL, MemoryBudget(device=budget))
+
+
+def test_a_budget_for_hardly_more_than_the_stand_ins_leaves_them() -> None:
+    source = ScriptedSource()
+    stand_ins = stream_bytes(source.stream_tables(source.model, Precision.FULL, 0))
+    opened = Residency(source, source.model, Precision.FULL, MemoryBudget(device=stand_ins + 10))
     opened.want(wants([1, 2]))
     assert opened.plan.said == (
         "fewer blocks",
@@ -191,6 +200,7 @@ def test_a_budget_too_small_for_anything_leaves_the_stand_ins(budget: int) -> No
     with pytest.raises(InputError, match=r"raise memory\.device"), opened.hold(keys(1)):
         pass
     assert opened.status().n_beyond == 2
+    assert opened.status().device_bytes <= opened.status().device_budget
     opened.close()
 
 

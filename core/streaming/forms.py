@@ -58,12 +58,17 @@ class Forms:
         """Reads what is always in memory, and plans with what it leaves of the budget.
 
         Raises:
-            InputError: It cannot be read.
+            InputError: It cannot be read, or does not fit into the budget.
         """
         stream = self.read_stream(self.plan.precision)
         plan = memory.plan(self.needs, device_bytes - stream_bytes(stream))
         if plan.precision is not self.plan.precision:
             stream = self.read_stream(plan.precision)
+        if stream_bytes(stream) > device_bytes:
+            raise InputError(
+                f"memory.device must have room for the coarse stand-ins of {self.needs.n_blocks} blocks, "
+                f"{stream_bytes(stream) / 1e6:.1f} MB, got {device_bytes / 1e6:.1f} MB; raise it"
+            )
         self.plan = plan
         return stream
 
