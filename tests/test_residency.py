@@ -30,6 +30,7 @@ from landmark_viewer.core.streaming.contracts import (
 )
 from landmark_viewer.core.streaming.publisher import FADE_SECONDS
 from landmark_viewer.core.streaming.residency import Residency
+from landmark_viewer.core.streaming.snapshots import stream_bytes
 
 from .scripted_source import TINY, ScriptedSource, Want, device_budget, eventually, ordered, wants
 from .small_fields import make_field
@@ -187,7 +188,7 @@ def test_a_budget_without_room_for_the_stand_ins_is_refused(budget: int) -> None
 
 def test_a_budget_for_hardly_more_than_the_stand_ins_leaves_them() -> None:
     source = ScriptedSource()
-    stand_ins = stream_bytes(source.stream_tables(source.model, Precision.FULL, 0))
+    stand_ins = stream_bytes(source.stream_tables(source.model, Precision.HALF, 0))
     opened = Residency(source, source.model, Precision.FULL, MemoryBudget(device=stand_ins + 10))
     opened.want(wants([1, 2]))
     assert opened.plan.said == (
