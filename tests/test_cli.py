@@ -221,7 +221,10 @@ def test_the_precision_of_the_scene_holds_unless_the_command_line_says_otherwise
     checkpoint, tmp_path, monkeypatch
 ):
     seen: list[str] = []
-    monkeypatch.setattr(Renderer, "__init__", lambda self, model, precision: seen.append(precision.value))
+    monkeypatch.setattr(
+        Renderer, "__init__", lambda self, model, precision, **_: seen.append(precision.value)
+    )
+    monkeypatch.setattr(Renderer, "close", lambda self: None)
     monkeypatch.setattr(render_command, "_render_shots", lambda *_: 0)
     common = (checkpoint, "-o", tmp_path / "out.png")
     render(*common)

@@ -581,7 +581,7 @@ def test_fetching_for_long_takes_no_more_memory() -> None:
         fetch(200)
         tracemalloc.start()
         try:
-            fetch(50)
+            fetch(300)  # the log of fetches is full from here on
             gc.collect()
             before = tracemalloc.get_traced_memory()[0], len(gc.get_objects())
             fetched = sum(source.reads.values())

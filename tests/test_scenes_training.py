@@ -172,7 +172,7 @@ def test_any_values_are_a_scene_or_a_sentence(train, dataset):
 def test_every_scene_in_the_readme_reads():
     readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         scene(block)
 

@@ -289,9 +289,10 @@ def test_a_long_flight_stays_within_its_budget_and_grows_by_nothing(
         status = stream.status()
         assert status.device_budget == budget
         assert status.failures == ()
-        assert status.fetched_bytes > 0.1 * max(sizes)  # keeping a tenth of it would be seen
         warm = len(views) // 3
-        assert max(sizes[-20:]) <= 1.01 * max(sizes[warm : warm + 20])
+        before = max(sizes[warm : warm + 20])
+        # Keeping a tenth of what was fetched would be seen, whatever else this process holds.
+        assert max(sizes[-20:]) - before <= min(0.01 * before, 0.1 * status.fetched_bytes)
         assert meter.n_bytes > 0
     assert meter.n_bytes == 0
 

@@ -142,7 +142,12 @@ class Window:
     def wait_still(self, since: int = 0, after: str = "input", seconds: float = 90) -> Event:
         """Waits for an event `after`, then until nothing is under way; returns the last picture."""
         self.wait(after, since, seconds)
-        wait_for(lambda: self.events()[-1]["event"] == "idle", "the picture to be finished", seconds)
+
+        def is_still() -> bool:
+            seen = [event["event"] for event in self.events()]
+            return [name for name in seen if name != "prepared"][-1] == "idle"
+
+        wait_for(is_still, "the picture to be finished", seconds)
         return self.events("picture")[-1]
 
     # What a hand does
