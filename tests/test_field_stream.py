@@ -154,7 +154,7 @@ def fly(stream: FieldStream, flight: Flight, seconds: float, per_frame: int = 10
 
 
 def test_seen_blocks_come_before_expected_ones_and_each_once(open_stream: Open) -> None:
-    stream, flight = open_stream(), PILOT.straight(5, 20, 4.0)
+    stream, flight = open_stream(prefetch_seconds=1.5), PILOT.straight(5, 20, 4.0)
     fly(stream, flight, 1.0)
     wants, camera = stream.residency.wants, flight(29 / 30)
     assert blocks_of(camera) <= set(wanted(stream, prefetch=False))

@@ -45,7 +45,7 @@ class MemoryBudget:
     )
     detail: float = 0.0  # coarse texels below this many pixels are fine enough; 0: full detail wherever seen
     neighbour_size: int | None = None  # N: hold the N x N blocks around the camera instead of what is in view
-    prefetch_seconds: float = 1.5  # how far ahead of a moving camera blocks are fetched
+    prefetch_seconds: float = 1.25  # how far ahead of a moving camera blocks are fetched
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FADE_SECONDS = 0.3  # in which a block that arrives takes the place of its stand-in
-PUBLISH_SECONDS = 0.03  # between two snapshots, unless a block had to go or is waited for
+PUBLISH_SECONDS = 0.05  # between two snapshots, unless a block had to go or is waited for
 PAUSES = 4  # times as long as a snapshot of very many blocks took
 WATCH_SECONDS = 1.0  # between looks whether all goes well
 

@@ -173,21 +173,28 @@ def bytes_of(model: GridNeRF, blocks: np.ndarray) -> int:
     return sum(model.source.n_bytes(block, Precision.HALF) for block in np.flatnonzero(blocks).tolist())
 
 
-def throughput(city: City, rounds: int = 3) -> str:
-    """Fetches every file once from the disk, against just reading them, in turn; the best of each counts."""
+def throughput(city: City, rounds: int = 4) -> str:
+    """Fetches every file once from the disk, against just reading them, in turn; the best of each counts.
+
+    Both use memory that was used before: a first fetch of all blocks is not counted.
+    """
     files = {path.stat().st_ino: path for path in sorted((city.path / "blocks").iterdir())}
-    speeds: dict[str, list[float]] = {"read": [], "fetch": []}
+    blocks = [block_of(path) for path in files.values()]
+    memory = bytearray(max(path.stat().st_size for path in files.values()))
+    reads, fetches = [], []
+    renderer = Renderer(open_checkpoint(city.path).model, memory=MemoryBudget(device=BUDGET))
+    fetch_speed(renderer, blocks)
     for _ in range(rounds):
         drop_pages(city.path / "blocks")
         began, total = time.perf_counter(), 0
-        memory = bytearray(max(path.stat().st_size for path in files.values()))
         for path in files.values():
             with path.open("rb", buffering=0) as file:
                 total += file.readinto(memory)
-        speeds["read"].append(total / (time.perf_counter() - began))
+        reads.append(total / (time.perf_counter() - began))
         drop_pages(city.path / "blocks")
-        speeds["fetch"].append(fetch_speed(city, [block_of(path) for path in files.values()]))
-    read, fetch = max(speeds["read"]), max(speeds["fetch"])
+        fetches.append(fetch_speed(renderer, blocks))
+    renderer.close()
+    read, fetch = max(reads), max(fetches)
     return f"| {read / 1e6:.0f} | {fetch / 1e6:.0f} | {fetch / read:.2f} |"
 
 
@@ -196,22 +203,24 @@ def block_of(path: Path) -> int:
     return int(path.name.partition("-")[0])
 
 
-def fetch_speed(city: City, blocks: list[int]) -> float:
-    """Returns bytes per second of fetching blocks."""
-    renderer = Renderer(open_checkpoint(city.path).model, memory=MemoryBudget(device=BUDGET))
+def fetch_speed(renderer: Renderer, blocks: list[int]) -> float:
+    """Returns bytes per second of fetching blocks; they are sent away again afterwards."""
     stream = renderer.stream
     assert stream is not None, "a store is streamed"
     n = len(blocks)
     wants = Wants(np.array(blocks), np.zeros(n, np.int64), np.ones(n), np.zeros(n, bool))
+    before = stream.status()
     began = time.perf_counter()
     stream.residency.want(wants)
-    while len(records := stream.residency.records()) < n:
-        time.sleep(0.002)
+    while stream.residency.status().n_missing:
+        time.sleep(0.02)
     seconds = time.perf_counter() - began
-    assert all(record.error is None for record in records), records
-    fetched = stream.status().fetched_bytes
-    renderer.close()
-    return fetched / seconds
+    status = stream.status()
+    assert status.failures == (), status.failures
+    stream.residency.want(Wants())
+    for block in blocks:
+        stream.residency.evict(block)
+    return (status.fetched_bytes - before.fetched_bytes) / seconds
 
 
 @contextmanager
@@ -293,7 +302,8 @@ def report(flights: list[str], throughput: str, long: str) -> str:
             "|---|---|---|---|---|---|---|---|---|---|---|",
             *flights,
             "",
-            "Fetching every file once, checksums included, against reading them (wanted: at least 0.8).",
+            "Fetching every file once, checksums included, into memory that was used before, against "
+            "reading them (wanted: at least 0.8).",
             "",
             "| read MB/s | fetch MB/s | ratio |",
             "|---|---|---|",
