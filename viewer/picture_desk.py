@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from . import memory
 from .comparison import Comparison, in_view
 from .counterparts import Counterparts
 from .edit_job import EditJob
@@ -52,7 +53,7 @@ class PictureDesk:
         self._takes_turns = takes_turns
         self._worker: RenderWorker | None = None  # from the first scene on
         self._edit_job = EditJob(wake)
-        self._warmup = Warmup(self._has_time, lambda: events.write("prepared"))
+        self._warmup = Warmup(self._has_time, self._note_prepared)
         self._loaded: Loaded | None = None
         self._request: RenderRequest | None = None
         self._rate = FrameRate()
@@ -223,6 +224,11 @@ class PictureDesk:
     def is_compiling(self) -> bool:
         """Whether the picture lacks the newest edits, and that for so long that it should be said."""
         return self._edit_job.seconds_behind > COMPILING_SECONDS
+
+    def _note_prepared(self) -> None:
+        """Says that all work ahead is done; for any thread."""
+        memory.trim()
+        self._events.write("prepared")
 
     def _has_time(self) -> bool:
         """Whether the first picture is there and nothing is rendered or compiled now; for any thread."""
