@@ -27,7 +27,7 @@ from .form import ALIGNMENT, BlockForm
 from .index import CoarseEntry, FileEntry, StoreIndex, read_index
 from .safe_file import Tensors, damaged, map_checked, map_file, tensors_of
 
-MAX_OCCUPANCY = 64 << 20  # vertices of a mask that is also kept, and opened, as a whole
+MAX_OCCUPANCY = 16 << 20  # vertices of a mask that is also kept, and opened, as a whole
 OPEN_BLOCKS = 8  # blocks of `model().blocks` that stay mapped
 
 
