@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import overload
 
 import torch
 
@@ -13,6 +12,7 @@ from ...cuda.stream_tables import StreamTables
 from ..checkpoint.block import open_block, open_mask
 from ..errors import InputError
 from ..gridnerf import FieldBlock, GridNeRF
+from ..lazy_blocks import LazyBlocks
 from ..occupancy import OccupancyGrid
 from ..render import Renderer
 from ..settings import Precision
@@ -139,7 +139,7 @@ class ReplacedBlock:
         return self._own.stream_tables(model, precision, n_bytes)
 
 
-class Overlaid(Sequence[FieldBlock | None]):
+class Overlaid(LazyBlocks):
     """Blocks of a field with others in their places; nothing is read before it is asked for."""
 
     def __init__(self, below: Sequence[FieldBlock | None], above: Mapping[int, FieldBlock | None]) -> None:
@@ -151,12 +151,6 @@ class Overlaid(Sequence[FieldBlock | None]):
     def __contains__(self, block: object) -> bool:
         return block in self._below or block in self._above.values()
 
-    @overload
-    def __getitem__(self, number: int) -> FieldBlock | None: ...
-    @overload
-    def __getitem__(self, number: slice) -> Sequence[FieldBlock | None]: ...
-    def __getitem__(self, number: int | slice) -> FieldBlock | Sequence[FieldBlock | None] | None:
-        if isinstance(number, slice):
-            return tuple(self[n] for n in range(*number.indices(len(self))))
-        number = range(len(self))[number]
+    def block(self, number: int) -> FieldBlock | None:
+        """Returns the block on top."""
         return self._above[number] if number in self._above else self._below[number]

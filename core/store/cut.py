@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import overload
 
 import torch
 from torch import Tensor
@@ -13,13 +12,14 @@ from torch import Tensor
 from ..blocks import BlockLayout
 from ..errors import InputError
 from ..gridnerf import FieldBlock, GridNeRF, Parts
+from ..lazy_blocks import LazyBlocks
 from .form import axes_of
 
 GROUP = 4  # channels that are resampled at a time
 
 
 @dataclass
-class CutBlocks(Sequence[FieldBlock | None]):
+class CutBlocks(LazyBlocks):
     """The blocks of a field whose blocks were larger; each is cut out when it is asked for.
 
     Planes and lines whose texels divide are cut as they are. The others are resampled, along the axes that
@@ -38,15 +38,8 @@ class CutBlocks(Sequence[FieldBlock | None]):
     def __len__(self) -> int:
         return len(self.whole) * self.parts[0] * self.parts[1]
 
-    @overload
-    def __getitem__(self, number: int) -> FieldBlock | None: ...
-    @overload
-    def __getitem__(self, number: slice) -> Sequence[FieldBlock | None]: ...
-    def __getitem__(self, number: int | slice) -> FieldBlock | Sequence[FieldBlock | None] | None:
-        if isinstance(number, slice):
-            return tuple(self[n] for n in range(*number.indices(len(self))))
-        if not 0 <= number < len(self):
-            raise IndexError(number)
+    def block(self, number: int) -> FieldBlock | None:
+        """Cuts a block out of the larger one; None: that does not exist."""
         whole = self.whole[self.origin(number)]
         if whole is None:
             return None

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import overload
 
 import torch
 from torch import Tensor
@@ -19,6 +17,7 @@ from ..checkpoint.values import show
 from ..checkpoint.weights import StateDict, read_decoder, read_density_basis, read_embedding, read_nerf
 from ..errors import InputError
 from ..gridnerf import FieldBlock, GridNeRF, Parts
+from ..lazy_blocks import LazyBlocks
 from ..occupancy import OccupancyGrid
 from ..settings import Precision
 from ..streaming.contracts import Payload
@@ -283,7 +282,7 @@ class Store:
         return tensors_of(path, map_checked(path, entry.n_bytes, entry.digest), tensors)
 
 
-class StoreBlocks(Sequence[FieldBlock | None]):
+class StoreBlocks(LazyBlocks):
     """The blocks of a store, mapped when they are asked for; the last `n_kept` stay mapped."""
 
     def __init__(self, store: Store, n_kept: int = OPEN_BLOCKS) -> None:
@@ -299,19 +298,8 @@ class StoreBlocks(Sequence[FieldBlock | None]):
             return len(self._store.index.blocks.numbers) < len(self)
         return super().__contains__(block)
 
-    def __iter__(self) -> Iterator[FieldBlock | None]:
-        return (self[number] for number in range(len(self)))
-
-    @overload
-    def __getitem__(self, number: int) -> FieldBlock | None: ...
-    @overload
-    def __getitem__(self, number: slice) -> Sequence[FieldBlock | None]: ...
-    def __getitem__(self, number: int | slice) -> FieldBlock | Sequence[FieldBlock | None] | None:
-        if isinstance(number, slice):
-            return tuple(self[n] for n in range(*number.indices(len(self))))
-        if not -len(self) <= number < len(self):
-            raise IndexError(number)
-        number %= len(self)
+    def block(self, number: int) -> FieldBlock | None:
+        """Maps a block, unless it is mapped already; None: it does not exist."""
         with self._lock:
             block = self._mapped.get(number)
             if block is None:

@@ -37,12 +37,8 @@ STATES = tuple(BlockState)  # a state's number, in arrays, is its place here
 class MemoryBudget:
     """What streaming may use, and how."""
 
-    device: int | None = (
-        None  # bytes of planes, lines and masks where rendering happens; None: see `resolved`
-    )
-    host: int | None = (
-        None  # bytes of blocks kept in main memory beside the device; unused where both are one
-    )
+    device: int | None = None  # bytes of blocks and stand-ins where rendering happens; None: see `resolved`
+    host: int | None = None  # bytes of blocks kept beside the device; unused where both are one memory
     detail: float = 0.0  # coarse texels below this many pixels are fine enough; 0: full detail wherever seen
     neighbour_size: int | None = None  # N: hold the N x N blocks around the camera instead of what is in view
     prefetch_seconds: float = 1.25  # how far ahead of a moving camera blocks are fetched
