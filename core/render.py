@@ -20,6 +20,7 @@ from ..cuda.tables import (
     FrameBuffers,
     NerfMode,
     Quality,
+    RayList,
     RenderControl,
     RenderOptions,
     View,
@@ -64,6 +65,8 @@ class RenderSettings:
     threads: int = 0  # 0: all cores this process may use
     complete: bool = True  # of a streamed field: wait for every block that is read; else read coarse ones
     fades: bool = False  # of a streamed field that is not complete: blend in what has just come
+    # Fast on the host kernels: weight from which on further samples of a ray have a colour of their own.
+    cluster_weight: float | None = None
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,44 @@ class Renderer:
         share = float(lacking.mean()) if len(lacking) else 0.0
         return Frame(camera, buffers, settings.quality, complete, settings.appearance, share)
 
+    def can_render_rays(self, settings: RenderSettings) -> bool:
+        """Whether `render_rays` serves: it needs the native kernels."""
+        edits = settings.edits
+        tables = edits.tables if edits else self.tables
+        if self.device.type != "cpu":
+            return False
+        return ops.can_render_rays(tables, options_for(edits.model if edits else self.model, settings))
+
+    def render_rays(
+        self,
+        camera: Camera,
+        settings: RenderSettings,
+        rays: RayList,
+        buffers: FrameBuffers,
+        control: RenderControl | None = None,
+    ) -> bool:
+        """Renders single pixels with what of the field is in memory; never waits for blocks.
+
+        Args:
+            camera: Where from.
+            settings: How; the native kernels serve, whatever `backend` says.
+            rays: Which pixels, and where their rays may start.
+            buffers: Output in the order of the list, as `rays.buffers()` makes them.
+            control: Cancelling, progress and feedback, as `rays.control()` makes it.
+
+        Returns:
+            False if it was cancelled; then only the packs marked done are valid.
+        """
+        edits = settings.edits
+        options = options_for(edits.model if edits else self.model, settings)
+        if self.stream is not None:
+            tables = self.stream.residency.tables(edits.variants if edits else ())
+            if settings.fades:
+                options = replace(options, fade=self.stream.residency.fade(time.monotonic()))
+        else:
+            tables = edits.tables if edits else self.tables
+        return ops.render_rays(tables, view_of(camera), options, rays, buffers, control)
+
     def columns(self, options: RenderOptions, grid: ColumnGrid, variants: Sequence[Variant] = ()) -> Columns:
         """Looks at the field from straight above as `ops.columns` does, whatever of it is in memory.
 
@@ -276,6 +317,7 @@ def options_for(model: GridNeRF, settings: RenderSettings) -> RenderOptions:
         normals=settings.normals,
         threads=settings.threads,
         edits=settings.edits.edits if settings.edits else None,
+        cluster_weight=settings.cluster_weight,
     )
 
 

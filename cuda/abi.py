@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ctypes import Structure, c_float, c_int32, c_void_p
 
-ABI = 6
+ABI = 7
 PAD = 32  # LV_PAD: numbers that may be read behind the last hull fraction
 
 
@@ -242,13 +242,21 @@ class Buffers(Structure):
         ("depth", c_void_p),
         ("median_depth", c_void_p),
         ("normals", c_void_p),
+        ("front", c_void_p),
     )
+
+
+class Rays(Structure):
+    """LvRays: single pixels instead of tiles."""
+
+    _fields_ = (("pixels", c_void_p), ("start", c_void_p), ("n", c_int32))
 
 
 class Control(Structure):
     """LvControl: tile order, cancel flag, progress."""
 
     _fields_ = (
+        ("rays", c_void_p),
         ("order", c_void_p),
         ("n_tiles", c_int32),
         ("cancel", c_void_p),
@@ -294,4 +302,5 @@ STRUCTS = (
     ColumnsStruct,
     MaskPart,
     Stream,
+    Rays,
 )

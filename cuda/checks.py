@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .edit_tables import ColumnGrid, EditIndex, EditKind, EditOp, EditTables, Reach
-from .tables import CHANNEL_MULTIPLE, DecoderWeights, FieldTables
+from .tables import CHANNEL_MULTIPLE, DecoderWeights, FieldTables, FrameBuffers, RayList, View
 from .train_tables import PlaneUpdate, RayBatch, TrainOptions, TrainTables
 
 MAX_TEXELS = 2**31 - 1  # per plane; the kernels count them in 32 bits
@@ -283,3 +283,25 @@ def _check_update(tables: TrainTables, update: PlaneUpdate) -> None:
 
 def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def check_rays(rays: RayList, view: View, buffers: FrameBuffers) -> None:
+    """Raises ValueError unless every ray is of the view and the buffers have room for all."""
+    pixels, n = rays.pixels, len(rays.pixels)
+    if pixels.dtype != np.int32 or pixels.ndim != 1 or not pixels.flags.c_contiguous:
+        raise ValueError(f"pixels must be contiguous int32 [n], got {pixels.dtype} {list(pixels.shape)}")
+    if n and not (pixels.min() >= 0 and pixels.max() < view.width * view.height):
+        raise ValueError(f"pixels must hold numbers below {view.width * view.height}, got others")
+    start = rays.start
+    if start is not None and (
+        start.dtype != np.float32 or start.shape != (n,) or not start.flags.c_contiguous
+    ):
+        raise ValueError(f"start must be contiguous float32 [{n}], got {start.dtype} {list(start.shape)}")
+    require_tensor("rgb", buffers.rgb, torch.float32, (1, n, 3))
+    require_tensor("opacity", buffers.opacity, torch.float32, (1, n))
+    require_tensor("depth", buffers.depth, torch.float32, (1, n))
+    require_tensor("median_depth", buffers.median_depth, torch.float32, (1, n))
+    if buffers.normals is not None:
+        require_tensor("normals", buffers.normals, torch.float32, (1, n, 3))
+    if buffers.front is not None:
+        require_tensor("front", buffers.front, torch.float32, (1, n, 2))

@@ -25,6 +25,7 @@ from .tables import (
     FrameBuffers,
     NerfMode,
     Quality,
+    RayList,
     RenderControl,
     RenderOptions,
     View,
@@ -33,6 +34,7 @@ from .train_tables import TrainOptions
 
 CACHE_KEY = "native"
 CLUSTER_WEIGHT = 0.3  # clustered: weight that the samples of one decoder evaluation hold together
+WHOLE_RAY = 2.0  # more than the samples of a ray weigh
 FAST_WEIGHT = 0.02  # fast: weight that the samples of one lookup hold together
 FAST_STOP = 0.01  # fast: transmittance at which a ray counts as opaque
 NERF_MODES = {NerfMode.OFF: 0, NerfMode.ALONE: 1, NerfMode.RESIDUAL: 2}
@@ -107,17 +109,24 @@ class Library:
         options: RenderOptions,
         buffers: FrameBuffers,
         control: RenderControl,
+        rays: RayList | None = None,
     ) -> bool:
-        """Renders a view with threads while the interpreter runs on. Returns False if it was cancelled."""
+        """Renders a view, or some rays of it, with threads while the interpreter runs on.
+
+        Returns False if it was cancelled.
+        """
         prepared = self.prepare(tables)
         packed = PackedOptions(self, tables, options)
+        listed = None
+        if rays is not None:
+            listed = abi.Rays(rays.pixels.ctypes.data, _address(rays.start), len(rays.pixels))
         return bool(
             self._lib.lv_render(
                 prepared.handle,
                 ctypes.byref(_view(view)),
                 ctypes.byref(packed.struct),
                 ctypes.byref(_buffers(buffers)),
-                ctypes.byref(_control(control)),
+                ctypes.byref(_control(control, listed)),
             )
         )
 
@@ -255,7 +264,7 @@ class PackedOptions:
             quality=QUALITIES[options.quality],
             n=n,
             **march_fields(options, tables.has_mask),
-            cluster_weight=CLUSTER_WEIGHT,
+            cluster_weight=_cluster_weight(options),
             fast_weight=FAST_WEIGHT,
             fast_stop=FAST_STOP,
             fractions=self.fractions.data_ptr(),
@@ -306,11 +315,19 @@ def _buffers(buffers: FrameBuffers) -> abi.Buffers:
         buffers.depth.data_ptr(),
         buffers.median_depth.data_ptr(),
         None if buffers.normals is None else buffers.normals.data_ptr(),
+        None if buffers.front is None else buffers.front.data_ptr(),
     )
 
 
-def _control(control: RenderControl) -> abi.Control:
+def _cluster_weight(options: RenderOptions) -> float:
+    if options.quality is not Quality.FAST:
+        return CLUSTER_WEIGHT
+    return WHOLE_RAY if options.cluster_weight is None else options.cluster_weight
+
+
+def _control(control: RenderControl, rays: abi.Rays | None) -> abi.Control:
     return abi.Control(
+        None if rays is None else ctypes.addressof(rays),
         control.order.ctypes.data,
         len(control.order),
         control.cancel_flag.ctypes.data,

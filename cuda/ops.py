@@ -21,6 +21,7 @@ from .checks import (
     check_feedback,
     check_grid,
     check_latent,
+    check_rays,
     check_train_step,
     require_tensor,
 )
@@ -31,6 +32,7 @@ from .tables import (
     FieldTables,
     FrameBuffers,
     NerfMode,
+    RayList,
     RenderControl,
     RenderOptions,
     View,
@@ -97,6 +99,53 @@ def render(
     if backend == "native":
         raise RuntimeError("the native kernels have no NeRF branch in edited scenes")
     return reference.render(tables, view, options, buffers, control)
+
+
+def can_render_rays(tables: FieldTables, options: RenderOptions) -> bool:
+    """Whether `render_rays` serves: the native code is there, and does what the options ask for."""
+    library = _library_for(tables.device, "auto")
+    return library is not None and library.can_render(tables, options)
+
+
+def render_rays(
+    tables: FieldTables,
+    view: View,
+    options: RenderOptions,
+    rays: RayList,
+    buffers: FrameBuffers,
+    control: RenderControl | None = None,
+) -> bool:
+    """Renders single pixels of a view, pack by pack, with the native code.
+
+    Args:
+        tables: The field.
+        view: Where from.
+        options: How.
+        rays: Which pixels.
+        buffers: Output in the order of the list, as `rays.buffers()` makes them.
+        control: Order of the packs, cancelling and progress, as `rays.control()` makes it.
+
+    Returns:
+        False if it was cancelled; then only the packs marked done are valid.
+
+    Raises:
+        ValueError: An argument does not fit the others.
+        RuntimeError: The native code cannot be had for this.
+    """
+    check_tables(tables)
+    check_rays(rays, view, buffers)
+    _check_options(tables, options)
+    control = control or rays.control()
+    check_feedback("needs", control.needs, np.float32, len(tables.blocks))
+    check_feedback("lacking", control.lacking, np.uint8, len(tables.blocks))
+    if len(control.tile_done) != len(rays.control().tile_done):
+        raise ValueError(
+            f"control must have {len(rays.control().tile_done)} packs, got {len(control.tile_done)}"
+        )
+    library = _library_for(tables.device, "native")
+    if library is None or not library.can_render(tables, options):
+        raise RuntimeError("single rays need the native kernels, which have no NeRF branch in edited scenes")
+    return library.render(tables, view, options, buffers, control, rays)
 
 
 def prepare(tables: FieldTables) -> None:
@@ -332,6 +381,8 @@ def _check_view(view: View, buffers: FrameBuffers) -> None:
     require_tensor("median_depth", buffers.median_depth, torch.float32, size)
     if buffers.normals is not None:
         require_tensor("normals", buffers.normals, torch.float32, (*size, 3))
+    if buffers.front is not None:
+        require_tensor("front", buffers.front, torch.float32, (*size, 2))
 
 
 def _check_options(tables: FieldTables, options: RenderOptions) -> None:

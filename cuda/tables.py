@@ -216,6 +216,9 @@ class RenderOptions:
     edits: EditTables | None = None  # None: the field as it is
     fade: Tensor | None = None  # float32 [n_blocks], share of a resident block against its coarse stand-in
     chunk_tiles: int = 64  # tiles that the torch path renders at once
+    # Fast, on the host kernels: weight from which on further samples of a ray begin another decoder
+    # evaluation; None: there is one.
+    cluster_weight: float | None = None
 
     @property
     def n_threads(self) -> int:
@@ -232,9 +235,12 @@ class FrameBuffers:
     depth: Tensor  # [height, width] expected z-depth, sum of weight * t, scene units
     median_depth: Tensor  # [height, width] z-depth where the accumulated opacity reaches 0.5; 0: never
     normals: Tensor | None = None  # [height, width, 3] unit, world; 0: no surface
+    # [height, width, 2] z-depth of the front layer, 0: the background is seen; and share of the opacity that
+    # lies in it. The host kernels only.
+    front: Tensor | None = None
 
     @classmethod
-    def empty(cls, width: int, height: int, normals: bool = False) -> FrameBuffers:
+    def empty(cls, width: int, height: int, normals: bool = False, front: bool = False) -> FrameBuffers:
         """Allocates zeroed buffers."""
         import torch
 
@@ -244,7 +250,24 @@ class FrameBuffers:
             torch.zeros(height, width),
             torch.zeros(height, width),
             torch.zeros(height, width, 3) if normals else None,
+            torch.zeros(height, width, 2) if front else None,
         )
+
+
+@dataclass(frozen=True)
+class RayList:
+    """Single pixels of a view, to be rendered instead of tiles. Packs of TILE * TILE of them are one step."""
+
+    pixels: np.ndarray  # int32 [n] row * width + column, contiguous
+    start: np.ndarray | None = None  # float32 [n] z-depth before which the ray meets nothing, contiguous
+
+    def control(self) -> RenderControl:
+        """Returns what follows the work on the list, pack by pack."""
+        return RenderControl(TILE * -(-len(self.pixels) // (TILE * TILE)), TILE)
+
+    def buffers(self) -> FrameBuffers:
+        """Allocates buffers in the order of the list: [1, n, ...], front included."""
+        return FrameBuffers.empty(len(self.pixels), 1, front=True)
 
 
 class RenderControl:

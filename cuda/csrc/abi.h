@@ -4,7 +4,7 @@
 #pragma once
 #include <stdint.h>
 
-#define LV_ABI 6
+#define LV_ABI 7
 #define LV_TILE 8  // pixels along the side of a tile
 
 enum LvSampling { LV_BOX = 0, LV_HULL = 1 };
@@ -143,7 +143,7 @@ struct LvOptions {
   float near, far, step;
   float distance_scale, weight_threshold, mask_threshold;
   float background[3];
-  float cluster_weight;      // clustered: weight at which a cluster of samples is decoded
+  float cluster_weight;      // clustered, fast: weight from which on further samples begin another decoder row
   float fast_weight;         // fast: weight at which a run of samples is looked up, at its mean distance
   float fast_stop;           // fast: transmittance at which a ray ends and counts as opaque
   const float* fractions;    // hull: linspace(0, 1, n), padded at the end with LV_PAD ones
@@ -169,9 +169,18 @@ struct LvColumns {
 struct LvBuffers {
   float *rgb, *opacity, *depth, *median_depth;
   float* normals;            // or 0
+  float* front;              // z-depth of the front layer and share of the opacity in it, per pixel; or 0
+};
+
+// Single pixels to be rendered instead of tiles, LV_TILE * LV_TILE at a time; all buffers are in the order of the list.
+struct LvRays {
+  const int32_t* pixels;     // row * width + column. [n]
+  const float* start;        // z-depth before which a ray meets nothing. [n]; or 0
+  int32_t n;
 };
 
 struct LvControl {
+  const LvRays* rays;        // or 0; else a tile is a run of the list
   const int32_t* order;      // tile numbers
   int32_t n_tiles;
   const volatile int32_t* cancel;

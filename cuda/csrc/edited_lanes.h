@@ -8,6 +8,7 @@ struct TileJob {
   const LvOptions& options;
   const LvView& view;
   const LvBuffers& buffers;
+  const LvRays* rays;                // or 0: tiles
   const volatile int32_t* cancel;
   const float* const* style_shares;  // latent_share of every STYLE operation. [n_ops]
 };

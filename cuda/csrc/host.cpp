@@ -20,7 +20,7 @@ LV_EXPORT int lv_abi(int32_t* sizes) {
                          sizeof(LvField), (int32_t)sizeof(LvView),    (int32_t)sizeof(LvOptions),
                          sizeof(LvBuffers), (int32_t)sizeof(LvControl), (int32_t)sizeof(LvEditOp),
                          sizeof(LvSource), sizeof(LvReach),           (int32_t)sizeof(LvEdits),   sizeof(LvColumns),
-                         sizeof(LvMaskPart), sizeof(LvStream)};
+                         sizeof(LvMaskPart), sizeof(LvStream), sizeof(LvRays)};
   memcpy(sizes, all, sizeof all);
   volatile float a = 1.0f + 0x1p-12f, b = -(1.0f + 0x1p-11f);
   float x = a, y = b;
@@ -209,8 +209,10 @@ LV_EXPORT int lv_render(const void* prepared, const LvView* view, const LvOption
   float* ray_base = memory.take<float>(packed.hidden_1);
   latent_share(packed, options->latent, ray_base);
   std::unique_ptr<EditShares> shares(edits ? new EditShares(packed, *edits) : 0);
-  const TileJob job = {packed, *options, *view, *buffers, control->cancel, edits ? shares->styles.data() : 0};
+  const TileJob job = {packed,        *options,        *view, *buffers,
+                       control->rays, control->cancel, edits ? shares->styles.data() : 0};
   const auto render = edits ? render_tile<true> : render_tile<false>;
+  const double n_pixels = control->rays ? control->rays->n : (double)view->width * view->height;
   std::atomic<int> next{0}, finished{0};
   std::mutex adding;
   auto work = [&]() {
@@ -230,7 +232,7 @@ LV_EXPORT int lv_render(const void* prepared, const LvView* view, const LvOption
     delete nerf;
     std::lock_guard<std::mutex> lock(adding);
     for (size_t i = 0; i < feedback.needs.size(); i++)
-      control->needs[i] += (float)(feedback.needs[i] / ((double)view->width * view->height));
+      control->needs[i] += (float)(feedback.needs[i] / n_pixels);
   };
   run_threads(options->threads, work);
   return finished == control->n_tiles;

@@ -237,6 +237,7 @@ static Composite nerf_along(const TileJob& job, Batch& batch, NerfBatch& nerf, c
       float length = k + 1 < n ? nerf.t[k + 1] - nerf.t[k] : 1000.0f;
       float alpha = 1.0f - expf(-max_of(nerf.raw[i * LANES], 0.0f) * length);
       float weight = add_sample(sum, alpha, nerf.t[k]);
+      add_front(sum, weight, nerf.t[k], ray.spacing);
       for (int c = 0; c < 3; c++) sum.rgb[c] += weight / (1.0f + expf(-nerf.rgb[i * LANES + c]));
     }
   }
@@ -248,8 +249,9 @@ static bool render_nerf_tile(const TileJob& job, Batch& batch, NerfBatch& nerf, 
   const LvOptions& options = job.options;
   Composite grid[TILE_RAYS], seen[TILE_RAYS];
   Ray rays[TILE_RAYS];
-  bool whole = visit_tile(job, tile, [&](int n, int row, int column) {
-    rays[n] = start_ray(job.packed.field, options, job.view, column, row);
+  bool whole = visit_tile(job, tile, [&](const Pixel& pixel) {
+    const int n = pixel.n;
+    rays[n] = start_ray(job.packed.field, options, job.view, pixel.column, pixel.row);
     seen[n] = nerf_along(job, batch, nerf, rays[n]);
     grid[n] = start_composite();
     if (options.nerf != LV_NERF_RESIDUAL) return;
@@ -258,8 +260,9 @@ static bool render_nerf_tile(const TileJob& job, Batch& batch, NerfBatch& nerf, 
   });
   if (!whole) return drop_rows(batch), false;
   flush_rows(batch, grid);
-  return visit_tile(job, tile, [&](int n, int row, int column) {
-    int64_t pixel = (int64_t)row * job.view.width + column;
+  return visit_tile(job, tile, [&](const Pixel& of) {
+    const int n = of.n;
+    const int64_t pixel = of.place;
     float under[3] = {};
     if (options.nerf == LV_NERF_RESIDUAL) {
       write_pixel(options, job.buffers, pixel, grid[n]);

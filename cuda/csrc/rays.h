@@ -86,6 +86,13 @@ LV_HD float box_entry(const LvField& field, const Ray& ray) {
   return enter;
 }
 
+// Leaves out the samples of a ray that lie before a z-depth.
+LV_HD void start_at(Ray& ray, float t) {
+  if (!(ray.spacing > 0.0f)) return;
+  float n = (t - ray.t_first) / ray.spacing;
+  if (n > (float)ray.begin) ray.begin = n < (float)ray.end ? (int)n : ray.end;
+}
+
 LV_HD Ray start_ray(const LvField& field, const LvOptions& options, const LvView& view, int column, int row) {
   Ray ray;
   ray_through(view, column, row, ray.o, ray.d);

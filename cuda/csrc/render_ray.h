@@ -89,6 +89,8 @@ LV_HD void enter_cluster(const LvField& field, const LvOptions& options, const R
 template <bool EDITED>
 LV_HD void shade(const LvField& field, const LvOptions& options, const Ray& ray, float t, float weight,
                  Cluster& cluster, const Scratch& scratch, Composite& sum) {
+  if (options.quality == LV_FAST && cluster.weight >= options.cluster_weight)
+    finish_shading<EDITED>(field, options, ray, cluster, scratch, sum);
   cluster.weight += weight;
   if (options.quality == LV_FAST) {
     cluster.run_weight += weight;
@@ -143,6 +145,7 @@ LV_HD Composite render_ray(const LvField& field, const LvOptions& options, Ray r
     float length = sample_length(options, t, sample_distance(options, ray, k + 1));
     float sigma = EDITED ? owner_sigma(field, *options.edits, owner) : density(field, locate(field, p));
     float weight = add_sample(sum, 1.0f - expf(-sigma * length), t);
+    add_front(sum, weight, t, ray.spacing);
     if (weight > options.weight_threshold) {
       if (EDITED) enter_cluster(field, options, ray, owner, cluster, scratch, sum);
       shade<EDITED>(field, options, ray, t, weight, cluster, scratch, sum);

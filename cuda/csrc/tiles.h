@@ -61,6 +61,7 @@ template <bool EDITED>
 static void shade_sample(const TileJob& job, Batch& batch, int ray_index, const Ray& ray, float t, float weight,
                          OpenRow& open, Composite* sums) {
   const LvOptions& options = job.options;
+  if (options.quality == LV_FAST && open.weight >= options.cluster_weight) finish_row<EDITED>(job, batch, ray, open);
   if (open.row < 0) {
     if constexpr (EDITED) open.row = begin_edited_row(job, batch, {ray_index, open.op, open.style}, ray.d, sums);
     else open.row = begin_row(batch, ray_index, sums);
@@ -94,6 +95,7 @@ static bool weigh(const TileJob& job, Batch& batch, int ray_index, const Ray& ra
   Composite& sum = sums[ray_index];
   for (int i = 0; i < n; i++) {
     float t = pending.t[i], weight = add_sample(sum, alpha[i], t);
+    add_front(sum, weight, t, ray.spacing);
     if (batch.feedback && (!EDITED || reads_field(*options.edits, pending.owners.op[i]))) {
       note_read(job.packed, lanes, i, *batch.feedback);
       note_weight(lanes, i, weight, *batch.feedback);
@@ -226,9 +228,30 @@ static void surface_normal(const TileJob& job, Batch& batch, const Ray& ray, flo
   for (int axis = 0; axis < 3; axis++) normal[axis] *= scale;
 }
 
-// Calls visit(number in the tile, row, column) for every pixel of a tile. Returns false if it was cancelled on the way.
+// A pixel of a tile, or of a run of the list.
+struct Pixel {
+  int n;          // number in the tile
+  int row, column;
+  int64_t place;  // in the buffers
+  float start;    // z-depth before which its ray meets nothing
+};
+
+// Calls visit(pixel) for every pixel of a run of the list. Returns false if it was cancelled on the way.
+template <class Visit>
+static bool visit_run(const TileJob& job, const LvRays& rays, int run, Visit visit) {
+  const int first = run * TILE_RAYS, last = first + TILE_RAYS < rays.n ? first + TILE_RAYS : rays.n;
+  for (int i = first; i < last; i++) {
+    if (*job.cancel) return false;
+    visit(Pixel{i - first, rays.pixels[i] / job.view.width, rays.pixels[i] % job.view.width, i,
+                rays.start ? rays.start[i] : 0.0f});
+  }
+  return true;
+}
+
+// Calls visit(pixel) for every pixel of a tile. Returns false if it was cancelled on the way.
 template <class Visit>
 static bool visit_tile(const TileJob& job, int tile, Visit visit) {
+  if (job.rays) return visit_run(job, *job.rays, tile, visit);
   const LvView& view = job.view;
   const int columns = (view.width + LV_TILE - 1) / LV_TILE;
   const int left = tile % columns * LV_TILE, top = tile / columns * LV_TILE;
@@ -238,7 +261,7 @@ static bool visit_tile(const TileJob& job, int tile, Visit visit) {
   for (int row = top; row < bottom; row++) {
     for (int column = left; column < right; column++) {
       if (*job.cancel) return false;
-      visit(n++, row, column);
+      visit(Pixel{n++, row, column, (int64_t)row * view.width + column, 0.0f});
     }
   }
   return true;
@@ -257,8 +280,10 @@ template <bool EDITED>
 static bool render_tile(const TileJob& job, Batch& batch, int tile) {
   Ray rays[TILE_RAYS];
   Composite sums[TILE_RAYS];
-  bool whole = visit_tile(job, tile, [&](int n, int row, int column) {
-    rays[n] = start_ray(job.packed.field, job.options, job.view, column, row);
+  bool whole = visit_tile(job, tile, [&](const Pixel& pixel) {
+    const int n = pixel.n;
+    rays[n] = start_ray(job.packed.field, job.options, job.view, pixel.column, pixel.row);
+    start_at(rays[n], pixel.start);
     sums[n] = start_composite();
     prepare_ray(batch, n, rays[n].d);
     march_ray<EDITED>(job, batch, n, rays[n], sums);
@@ -271,9 +296,9 @@ static bool render_tile(const TileJob& job, Batch& batch, int tile) {
   }
   flush_rows(batch, sums);
   for (int i = 0; i < n_sources; i++) flush_rows(*batch.sources[i], sums);
-  return visit_tile(job, tile, [&](int n, int row, int column) {
-    int64_t pixel = (int64_t)row * job.view.width + column;
-    write_pixel(job.options, job.buffers, pixel, sums[n]);
-    write_normal<EDITED>(job, batch, rays[n], sums[n].median_depth, pixel);
+  return visit_tile(job, tile, [&](const Pixel& pixel) {
+    const Composite& sum = sums[pixel.n];
+    write_pixel(job.options, job.buffers, pixel.place, sum);
+    write_normal<EDITED>(job, batch, rays[pixel.n], sum.median_depth, pixel.place);
   });
 }
