@@ -55,9 +55,7 @@ class Displayed:
     guessed: float  # share of the pixels that are the mean of their neighbours
     error: float | None  # mean squared error of the warp, measured by the check rays; None: there were none
     coarse: float = 0.0  # share of the pixels that read a coarse stand-in for a block
-    lacking: np.ndarray | None = (
-        None  # of a streamed field: blocks that were read but are not there, bool [n_blocks]
-    )
+    lacking: np.ndarray | None = None  # bool [n_blocks] of a streamed field: read, but not in memory
 
 
 @dataclass(frozen=True)
@@ -66,9 +64,7 @@ class Refined:
 
     rays: int
     finished: bool  # a keyframe has become the newest one
-    needs: np.ndarray | None = (
-        None  # with `finished`, of a streamed field: float32 [n_blocks], as RenderControl says
-    )
+    needs: np.ndarray | None = None  # float32 [n_blocks] with `finished`, as RenderControl has them
 
 
 class Course(Protocol):
