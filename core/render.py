@@ -25,6 +25,7 @@ from ..cuda.tables import (
     RenderOptions,
     View,
 )
+from ..cuda.tight import TightRoom
 from .appearance import Appearance
 from .camera import Camera
 from .edits.compiled import CompiledEdits
@@ -65,8 +66,12 @@ class RenderSettings:
     threads: int = 0  # 0: all cores this process may use
     complete: bool = True  # of a streamed field: wait for every block that is read; else read coarse ones
     fades: bool = False  # of a streamed field that is not complete: blend in what has just come
-    # Fast on the host kernels: weight from which on further samples of a ray have a colour of their own.
+    # Fast and clustered, on the host kernels: weight from which on further samples of a ray have a colour of
+    # their own; None: fast has one colour per ray, clustered its usual weight.
     cluster_weight: float | None = None
+    bfloat16: bool = False  # not exact: decode in bfloat16 where the processor can
+    # Not exact: where to look for samples, as ops.tight_room returns it for the tables that are rendered.
+    tight: TightRoom | None = None
 
 
 @dataclass(frozen=True)
@@ -318,6 +323,8 @@ def options_for(model: GridNeRF, settings: RenderSettings) -> RenderOptions:
         threads=settings.threads,
         edits=settings.edits.edits if settings.edits else None,
         cluster_weight=settings.cluster_weight,
+        tight=settings.tight,
+        bfloat16=settings.bfloat16,
     )
 
 

@@ -230,6 +230,8 @@ class Options(Structure):
         ("nerf_fractions", c_void_p),
         ("edits", c_void_p),
         ("fade", c_void_p),
+        ("tight", c_void_p),
+        ("bfloat16", c_int32),
     )
 
 

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 SOURCES = Path(__file__).resolve().parent / "csrc"
 LIBRARY = "liblv.so"
+PART_OF = {"warp": "host"}  # sources that are compiled into another one's library, at the same time
 CHECKSUM = "liblv.sha256"
 COMPILERS = ("c++", "g++", "clang++")
 # -O2: -O3 takes half as long again to compile, for 2 %. No -ffast-math, not even for linking: it would
@@ -43,19 +44,27 @@ FLAGS = [
     "-Wno-unknown-pragmas",
 ]
 # Processor levels, best first, and what /proc/cpuinfo must list for them.
+_V4 = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "f16c"}
 LEVELS = {
-    "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "f16c"},
+    "x86-64-v4-bf16": {*_V4, "avx512_bf16"},
+    "x86-64-v4": _V4,
     "x86-64-v3": {"avx2", "fma", "f16c", "bmi1", "bmi2", "movbe", "abm"},
 }
 BASELINE = "baseline"  # whatever the compiler takes for granted
+LEVEL_FLAGS = {
+    "x86-64-v4-bf16": ["-march=x86-64-v4", "-mavx512bf16"],
+    "x86-64-v4": ["-march=x86-64-v4"],
+    "x86-64-v3": ["-march=x86-64-v3"],
+    BASELINE: [],
+}
 
 
 class BuildError(RuntimeError):
     """The library cannot be built; the message is one sentence that says why."""
 
 
-def cpu_level() -> str:
-    """Returns the best level that this processor has."""
+def cpu_level(compiler: str | None = None) -> str:
+    """Returns the best level that this processor has, and for which a compiler has words if one is given."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return BASELINE
     try:
@@ -64,7 +73,13 @@ def cpu_level() -> str:
         return BASELINE
     line = next((line for line in text.splitlines() if line.startswith("flags")), "")
     flags = set(line.partition(":")[2].split())
-    return next((level for level, needed in LEVELS.items() if needed <= flags), BASELINE)
+    levels = (level for level, needed in LEVELS.items() if needed <= flags)
+    return next((level for level in levels if compiler is None or _knows(compiler, level)), BASELINE)
+
+
+def _knows(compiler: str, level: str) -> bool:
+    command = [compiler, *LEVEL_FLAGS[level], "-E", "-x", "c++", os.devnull]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def cache_folder() -> Path:
@@ -92,7 +107,7 @@ def build(level: str | None = None, rebuild: bool = False, source: str = "host")
     """Returns the path of a library for a processor level (default: this one's), compiling it if need be.
 
     Args:
-        level: A key of LEVELS or BASELINE.
+        level: A key of LEVEL_FLAGS.
         rebuild: Compile even if there is a library.
         source: "host", the renderer, or "train", the training step: a window must not wait for the latter.
 
@@ -101,9 +116,8 @@ def build(level: str | None = None, rebuild: bool = False, source: str = "host")
     """
     if os.name != "posix":
         raise BuildError("the native kernels are built on Linux and macOS only")
-    level = level or cpu_level()
     compiler = find_compiler()
-    flags = [*FLAGS, *([] if level == BASELINE else [f"-march={level}"])]
+    flags = [*FLAGS, *LEVEL_FLAGS[level or cpu_level(compiler)]]
     folder = cache_folder() / _key(compiler, flags, source)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -117,11 +131,19 @@ def build(level: str | None = None, rebuild: bool = False, source: str = "host")
 
 def _key(compiler: str, flags: list[str], source: str) -> str:
     digest = hashlib.sha256()
-    for path in (*sorted(SOURCES.glob("*.h")), SOURCES / f"{source}.cpp"):
+    for path in (*sorted(SOURCES.glob("*.h")), *_units(source)):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
     digest.update("\0".join([compiler, version.stdout, *flags, str(abi.ABI)]).encode())
     return digest.hexdigest()
+
+
+def _library_of(path: Path) -> str:
+    return PART_OF.get(path.stem, path.stem)
+
+
+def _units(source: str) -> list[Path]:
+    return [path for path in sorted(SOURCES.glob("*.cpp")) if _library_of(path) == source]
 
 
 def _is_whole(folder: Path) -> bool:
@@ -149,14 +171,16 @@ def _compile(ninja_file: str, compiler: str, folder: Path) -> None:
 
 
 def _ninja_file(compiler: str, flags: list[str], source: str) -> str:
+    units = _units(source)
+    objects = " ".join(f"{path.stem}.o" for path in units)
     return (
         "rule compile\n"
         f"  command = {_quoted(compiler)} {' '.join(flags)} -MMD -MF $out.d -c $in -o $out\n"
         "  depfile = $out.d\n"
         "rule link\n"
         f"  command = {_quoted(compiler)} -shared -pthread $in -o $out\n"
-        f"build {source}.o: compile {_escaped(str(SOURCES / f'{source}.cpp'))}\n"
-        f"build {LIBRARY}: link {source}.o\n"
+        + "".join(f"build {path.stem}.o: compile {_escaped(str(path))}\n" for path in units)
+        + f"build {LIBRARY}: link {objects}\n"
     )
 
 
@@ -201,8 +225,8 @@ def _locked(path: Path) -> Iterator[None]:
 def main() -> int:
     """Builds for this processor and says where, or why not."""
     try:
-        for path in sorted(SOURCES.glob("*.cpp")):
-            sys.stdout.write(f"native kernels ({cpu_level()}): {build(source=path.stem)}\n")
+        for source in sorted(set(map(_library_of, SOURCES.glob("*.cpp")))):
+            sys.stdout.write(f"native kernels ({cpu_level()}): {build(source=source)}\n")
     except BuildError as error:
         sys.stdout.write(f"no native kernels: {error}; torch will do their work, more slowly\n")
     return 0

@@ -79,10 +79,38 @@ def check_feedback(name: str, array: np.ndarray | None, dtype: type[np.generic],
     """Checks an array that the kernels write one number per block to."""
     if array is None:
         return
-    if array.dtype != dtype or array.shape != (n_blocks,) or not array.flags.c_contiguous:
-        raise ValueError(
-            f"{name} must be contiguous {np.dtype(dtype)} [{n_blocks}], got {array.dtype} {list(array.shape)}"
-        )
+    _check_array(name, array, dtype, (n_blocks,), n_blocks)
+
+
+def check_rays(rays: RayList, view: View) -> None:
+    """Checks that every ray is one of the view's."""
+    pixels, start, last = rays.pixels, rays.start, view.width * view.height - 1
+    _check_array("pixels", pixels, np.int32, pixels.shape[:1], "n")
+    if len(pixels) and not 0 <= int(pixels.min()) <= int(pixels.max()) <= last:
+        raise ValueError(f"pixels must hold numbers from 0 to {last}, got {pixels.min()} to {pixels.max()}")
+    if start is not None:
+        _check_array("start", start, np.float32, pixels.shape, len(pixels))
+
+
+def check_buffers(buffers: FrameBuffers, size: tuple[int, int]) -> None:
+    """Checks that the outputs have room for a picture of a size (height, width)."""
+    require_tensor("rgb", buffers.rgb, torch.float32, (*size, 3))
+    require_tensor("opacity", buffers.opacity, torch.float32, size)
+    require_tensor("depth", buffers.depth, torch.float32, size)
+    require_tensor("median_depth", buffers.median_depth, torch.float32, size)
+    if buffers.normals is not None:
+        require_tensor("normals", buffers.normals, torch.float32, (*size, 3))
+    if buffers.front is not None:
+        require_tensor("front", buffers.front, torch.float32, (*size, 2))
+
+
+def _check_array(
+    name: str, array: np.ndarray, dtype: type[np.generic], shape: tuple[int, ...], wanted: str | int
+) -> None:
+    if array.dtype == dtype and array.shape == shape and array.flags.c_contiguous:
+        return
+    got = f"{array.dtype} {list(array.shape)}" + ("" if array.flags.c_contiguous else ", not contiguous")
+    raise ValueError(f"{name} must be contiguous {np.dtype(dtype)} [{wanted}], got {got}")
 
 
 def check_edits(tables: FieldTables, edits: EditTables) -> None:
@@ -283,25 +311,3 @@ def _check_update(tables: TrainTables, update: PlaneUpdate) -> None:
 
 def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def check_rays(rays: RayList, view: View, buffers: FrameBuffers) -> None:
-    """Raises ValueError unless every ray is of the view and the buffers have room for all."""
-    pixels, n = rays.pixels, len(rays.pixels)
-    if pixels.dtype != np.int32 or pixels.ndim != 1 or not pixels.flags.c_contiguous:
-        raise ValueError(f"pixels must be contiguous int32 [n], got {pixels.dtype} {list(pixels.shape)}")
-    if n and not (pixels.min() >= 0 and pixels.max() < view.width * view.height):
-        raise ValueError(f"pixels must hold numbers below {view.width * view.height}, got others")
-    start = rays.start
-    if start is not None and (
-        start.dtype != np.float32 or start.shape != (n,) or not start.flags.c_contiguous
-    ):
-        raise ValueError(f"start must be contiguous float32 [{n}], got {start.dtype} {list(start.shape)}")
-    require_tensor("rgb", buffers.rgb, torch.float32, (1, n, 3))
-    require_tensor("opacity", buffers.opacity, torch.float32, (1, n))
-    require_tensor("depth", buffers.depth, torch.float32, (1, n))
-    require_tensor("median_depth", buffers.median_depth, torch.float32, (1, n))
-    if buffers.normals is not None:
-        require_tensor("normals", buffers.normals, torch.float32, (1, n, 3))
-    if buffers.front is not None:
-        require_tensor("front", buffers.front, torch.float32, (1, n, 2))

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from . import abi
-from .edit_tables import EditKind, EditOp, EditTables, Reach, Source
+from .edit_tables import EditKind, EditOp, EditTables, Source
 from .tables import FieldTables
 
 if TYPE_CHECKING:
     from .field_native import PreparedField
     from .native import Library
+    from .tight import TightRoom
 
 CACHE_KEY = "native"
 KINDS = {EditKind.CLEAR: 0, EditKind.PATCH: 1, EditKind.INSTANCE: 2, EditKind.STYLE: 3}
@@ -48,8 +49,10 @@ class PreparedEdits:
             starts=self._hold(index.starts, torch.int32),
             items=self._hold(index.items, torch.int32),
         )
+        self.reach = edits.reach
         if field.field.mask.any:
-            self._fill_room(field.field.mask, edits.reach)
+            self.struct.room = self._room(field.field.mask)
+        self._tight: tuple[TightRoom, abi.Mask] | None = None  # the last one asked for
 
     @classmethod
     def of(cls, library: Library, tables: FieldTables, edits: EditTables) -> PreparedEdits:
@@ -59,6 +62,12 @@ class PreparedEdits:
             found = cls(library, field, edits)
             edits.cache[CACHE_KEY] = found
         return found
+
+    def tight_room(self, tight: TightRoom) -> abi.Mask:
+        """Returns a tight room of the field with what operations may put into it; the last one is kept."""
+        if self._tight is None or self._tight[0] is not tight:
+            self._tight = (tight, self._room(tight.mask))
+        return self._tight[1]
 
     def _op(self, op: EditOp) -> abi.EditOpStruct:
         struct = abi.EditOpStruct(
@@ -98,9 +107,10 @@ class PreparedEdits:
             use_mask=source.tables.has_mask and source.mask_threshold >= 0,
         )
 
-    def _fill_room(self, mask: abi.Mask, reach: Reach) -> None:
-        """Makes the mask that decides about jumps: the field's cells, as far as need be, with the reach's."""
-        room, cells = self.struct.room, reach.cells.to(torch.uint8).contiguous()
+    def _room(self, mask: abi.Mask) -> abi.Mask:
+        """Makes a mask that decides about jumps: a field's cells, as far as need be, with the reach's."""
+        room, reach = abi.Mask(), self.reach
+        cells = reach.cells.to(torch.uint8).contiguous()
         room.shift = mask.shift
         brick = 4 << mask.shift  # cells along the side of a brick
         n_cells = cells.shape[::-1]
@@ -121,6 +131,7 @@ class PreparedEdits:
         any_cell = torch.zeros([*room.bricks][::-1], dtype=torch.int64)
         distance = self.library.build_room(mask, room, shift, struct, any_cell)
         room.any, room.distance = self._hold(any_cell, torch.int64), self._hold(distance, torch.uint8)
+        return room
 
     def _hold(self, tensor: Tensor | None, dtype: torch.dtype = torch.float32) -> int | None:
         if tensor is None:

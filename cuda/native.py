@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import abi
+from . import abi, warp_abi
 from .columns import n_samples
 from .edit_native import PreparedEdits
 from .edit_tables import ColumnGrid, Columns
@@ -49,6 +49,16 @@ class Library:
         self._lib = ctypes.CDLL(str(path))
         self._declare()
         self._check()
+
+    @property
+    def functions(self) -> ctypes.CDLL:
+        """The entry points, their types declared."""
+        return self._lib
+
+    @property
+    def has_bfloat16(self) -> bool:
+        """Whether it decodes in bfloat16 where `RenderOptions.bfloat16` asks for it."""
+        return bool(self._lib.lv_has_bfloat16())
 
     def prepare(self, tables: FieldTables) -> PreparedField:
         """Returns the library's view of the tables, made on first use and kept in their cache."""
@@ -94,6 +104,29 @@ class Library:
         )
         return distance
 
+    def tight_cells(
+        self,
+        field: PreparedField,
+        mask: abi.Mask,
+        least_sigma: float,
+        parts: int,
+        threads: int,
+        cancel: np.ndarray,
+        any_cell: Tensor,
+    ) -> bool:
+        """Fills `any_cell` with the cells of a mask that hold something. Returns False if cancelled."""
+        return bool(
+            self._lib.lv_tight_cells(
+                field.handle,
+                ctypes.byref(mask),
+                least_sigma,
+                parts,
+                threads,
+                cancel.ctypes.data,
+                any_cell.data_ptr(),
+            )
+        )
+
     def pack(self, field: abi.Field, like: int | None = None) -> int:
         """Packs a field for the renderer, with the decoder of `like` if given; `release` frees it."""
         return int(self._lib.lv_prepare(ctypes.byref(field), like))
@@ -123,9 +156,9 @@ class Library:
         return bool(
             self._lib.lv_render(
                 prepared.handle,
-                ctypes.byref(_view(view)),
+                ctypes.byref(view_struct(view)),
                 ctypes.byref(packed.struct),
-                ctypes.byref(_buffers(buffers)),
+                ctypes.byref(buffers_struct(buffers)),
                 ctypes.byref(_control(control, listed)),
             )
         )
@@ -137,9 +170,9 @@ class Library:
         packed = PackedOptions(self, tables, options)
         self._lib.lv_render_scalar(
             ctypes.byref(self.prepare(tables).field),
-            ctypes.byref(_view(view)),
+            ctypes.byref(view_struct(view)),
             ctypes.byref(packed.struct),
-            ctypes.byref(_buffers(buffers)),
+            ctypes.byref(buffers_struct(buffers)),
         )
 
     @staticmethod
@@ -225,9 +258,14 @@ class Library:
         pointer, void = ctypes.c_void_p, None
         signatures = {
             "lv_abi": (ctypes.c_int, [pointer]),
+            "lv_has_bfloat16": (ctypes.c_int, []),
             "lv_build_mask": (void, [pointer] * 4),
             "lv_build_room": (void, [pointer] * 6),
             "lv_fill_distance": (void, [pointer] * 2),
+            "lv_tight_cells": (
+                ctypes.c_int,
+                [pointer] * 2 + [ctypes.c_float, ctypes.c_int, ctypes.c_int] + [pointer] * 2,
+            ),
             "lv_prepare": (pointer, [pointer] * 2),
             "lv_release": (void, [pointer]),
             "lv_render": (ctypes.c_int, [pointer] * 5),
@@ -239,6 +277,7 @@ class Library:
         for name, (result, arguments) in signatures.items():
             function = getattr(self._lib, name)
             function.restype, function.argtypes = result, arguments
+        warp_abi.declare(self._lib)
 
     def _check(self) -> None:
         sizes = (ctypes.c_int32 * (1 + len(abi.STRUCTS)))()
@@ -272,12 +311,16 @@ class PackedOptions:
             nerf=NERF_MODES[options.nerf],
             nerf_n=options.nerf_n_importance,
             nerf_fractions=self.nerf_fractions.data_ptr(),
+            bfloat16=options.bfloat16,
         )
         if options.fade is not None and tables.stream is not None:
             self.struct.fade = options.fade.data_ptr()
         if options.edits is not None:
             self.edits = PreparedEdits.of(library, tables, options.edits)
             self.struct.edits = ctypes.addressof(self.edits.struct)
+        if options.tight is not None:
+            self.tight = options.tight.mask if options.edits is None else self.edits.tight_room(options.tight)
+            self.struct.tight = ctypes.addressof(self.tight)
 
 
 def march_fields(options: RenderOptions | TrainOptions, has_mask: bool) -> dict[str, Any]:
@@ -301,14 +344,16 @@ def _latent(decoder: DecoderWeights, latent: Tensor | None) -> Tensor:
     return latent.detach().to(torch.float32).contiguous()
 
 
-def _view(view: View) -> abi.ViewStruct:
+def view_struct(view: View) -> abi.ViewStruct:
+    """Returns a view as the library reads it."""
     c2w = np.ascontiguousarray(view.c2w, dtype=np.float32).reshape(-1)
     return abi.ViewStruct(
         (ctypes.c_float * 12)(*c2w.tolist()), view.fl_x, view.fl_y, view.cx, view.cy, view.width, view.height
     )
 
 
-def _buffers(buffers: FrameBuffers) -> abi.Buffers:
+def buffers_struct(buffers: FrameBuffers) -> abi.Buffers:
+    """Returns buffers as the library reads them; they must outlive that."""
     return abi.Buffers(
         buffers.rgb.data_ptr(),
         buffers.opacity.data_ptr(),
@@ -320,9 +365,9 @@ def _buffers(buffers: FrameBuffers) -> abi.Buffers:
 
 
 def _cluster_weight(options: RenderOptions) -> float:
-    if options.quality is not Quality.FAST:
-        return CLUSTER_WEIGHT
-    return WHOLE_RAY if options.cluster_weight is None else options.cluster_weight
+    if options.cluster_weight is not None:
+        return options.cluster_weight
+    return WHOLE_RAY if options.quality is Quality.FAST else CLUSTER_WEIGHT
 
 
 def _control(control: RenderControl, rays: abi.Rays | None) -> abi.Control:

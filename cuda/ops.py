@@ -12,11 +12,13 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from . import build, native, reference, train_native, train_torch
 from .bricks import brick_tables
 from .checks import (
+    check_buffers,
     check_edits,
     check_feedback,
     check_grid,
@@ -29,15 +31,19 @@ from .columns import survey
 from .edit_tables import ColumnGrid, Columns
 from .stream_checks import check_tables
 from .tables import (
+    TILE,
     FieldTables,
     FrameBuffers,
     NerfMode,
+    Quality,
     RayList,
     RenderControl,
     RenderOptions,
     View,
 )
+from .tight import TightRoom, check_tight, make_room
 from .train_tables import PlaneUpdate, RayBatch, StepResult, TrainOptions, TrainTables
+from .warp import Warp
 
 logger = logging.getLogger(__name__)
 
@@ -87,10 +93,12 @@ def render(
         RuntimeError: The native code was demanded and is not there.
     """
     check_tables(tables)
-    _check_view(view, buffers)
+    _check_view(view)
+    check_buffers(buffers, (view.height, view.width))
     _check_options(tables, options)
     control = control or RenderControl(view.width, view.height)
-    _check_control(control, view)
+    size = f"{view.width} x {view.height} pixels"
+    _check_control(control, -(-view.width // TILE), -(-view.height // TILE), f"tiles for {size}")
     check_feedback("needs", control.needs, np.float32, len(tables.blocks))
     check_feedback("lacking", control.lacking, np.uint8, len(tables.blocks))
     library = _library_for(tables.device, backend)
@@ -133,15 +141,14 @@ def render_rays(
         RuntimeError: The native code cannot be had for this.
     """
     check_tables(tables)
-    check_rays(rays, view, buffers)
+    _check_view(view)
+    check_rays(rays, view)
+    check_buffers(buffers, (1, len(rays.pixels)))
     _check_options(tables, options)
     control = control or rays.control()
+    _check_control(control, -(-len(rays.pixels) // TILE**2), 1, f"packs for {len(rays.pixels)} rays")
     check_feedback("needs", control.needs, np.float32, len(tables.blocks))
     check_feedback("lacking", control.lacking, np.uint8, len(tables.blocks))
-    if len(control.tile_done) != len(rays.control().tile_done):
-        raise ValueError(
-            f"control must have {len(rays.control().tile_done)} packs, got {len(control.tile_done)}"
-        )
     library = _library_for(tables.device, "native")
     if library is None or not library.can_render(tables, options):
         raise RuntimeError("single rays need the native kernels, which have no NeRF branch in edited scenes")
@@ -158,6 +165,35 @@ def prepare(tables: FieldTables) -> None:
     library = _library_for(tables.device, "auto")
     if library is not None:
         library.prepare(tables)
+
+
+def tight_room(
+    tables: FieldTables, options: RenderOptions, cancel: NDArray[np.int32] | None = None
+) -> TightRoom | None:
+    """Finds out where a field holds anything that a sample would show, for `RenderOptions.tight`.
+
+    That takes about a second of processor time; any thread may do it. Where the field has a mask its cells
+    are asked, else those of a grid over its box. Edits are none of its business: it serves with all of them.
+
+    Args:
+        tables: The field.
+        options: How its samples lie and count, and with how many threads to look.
+        cancel: Becomes not 0 to give up. int32 [1]
+
+    Returns:
+        None if it was cancelled or does not pay: for streamed fields, for ones that are too large, and
+        without the native code.
+
+    Raises:
+        ValueError: An argument does not fit the others.
+    """
+    check_tables(tables)
+    _check_options(tables, options)
+    check_feedback("cancel", cancel, np.int32, 1)
+    library = _library_for(tables.device, "auto")
+    if library is None or tables.stream is not None:
+        return None
+    return make_room(library, tables, options, np.zeros(1, np.int32) if cancel is None else cancel)
 
 
 def mask_bricks(nodes: Tensor) -> tuple[Tensor, Tensor]:
@@ -301,6 +337,31 @@ def train_step(
     return train_torch.train_step(tables, batch, options, update)
 
 
+def has_warp() -> bool:
+    """Whether `open_warp` serves: the native code is there. Builds it if that was not tried yet."""
+    return not isinstance(_native.get(), str)
+
+
+def open_warp(width: int, height: int, threads: int = 0) -> Warp:
+    """Returns what shows keyframes from elsewhere, in pictures of one size.
+
+    Args:
+        width: Of the pictures, pixels.
+        height: Of the pictures, pixels.
+        threads: 0: all cores that this process may use.
+
+    Raises:
+        ValueError: A picture without pixels.
+        RuntimeError: The native code is not there.
+    """
+    if width < 1 or height < 1:
+        raise ValueError(f"a picture must be at least 1 x 1 pixels, got {width} x {height}")
+    library = _native.get()
+    if isinstance(library, str):
+        raise RuntimeError(f"warping needs the native kernels, but {library}")
+    return Warp(library, width, height, threads or len(os.sched_getaffinity(0)))
+
+
 def backend_status(device: torch.device | str = "cpu") -> BackendStatus:
     """Returns which code renders tables on `device`; builds the native kernels if that was not tried yet."""
     device = torch.device(device)
@@ -311,6 +372,12 @@ def backend_status(device: torch.device | str = "cpu") -> BackendStatus:
         return BackendStatus("torch", library)
     n_threads = len(os.sched_getaffinity(0))
     return BackendStatus("native", f"{build.cpu_level()}, {n_threads} thread{'s' if n_threads > 1 else ''}")
+
+
+def has_bfloat16() -> bool:
+    """Whether `RenderOptions.bfloat16` makes a difference here: processor and compiler know bfloat16."""
+    library = _native.get()
+    return not isinstance(library, str) and library.has_bfloat16
 
 
 L = TypeVar("L")
@@ -369,20 +436,11 @@ def _library_for(device: torch.device, backend: str) -> native.Library | None:
     return library
 
 
-def _check_view(view: View, buffers: FrameBuffers) -> None:
+def _check_view(view: View) -> None:
     if view.c2w.shape != (3, 4):
         raise ValueError(f"c2w must be float32 [3, 4], got {list(view.c2w.shape)}")
     if view.width < 1 or view.height < 1:
         raise ValueError(f"a view must be at least 1 x 1 pixels, got {view.width} x {view.height}")
-    size = (view.height, view.width)
-    require_tensor("rgb", buffers.rgb, torch.float32, (*size, 3))
-    require_tensor("opacity", buffers.opacity, torch.float32, size)
-    require_tensor("depth", buffers.depth, torch.float32, size)
-    require_tensor("median_depth", buffers.median_depth, torch.float32, size)
-    if buffers.normals is not None:
-        require_tensor("normals", buffers.normals, torch.float32, (*size, 3))
-    if buffers.front is not None:
-        require_tensor("front", buffers.front, torch.float32, (*size, 2))
 
 
 def _check_options(tables: FieldTables, options: RenderOptions) -> None:
@@ -393,11 +451,17 @@ def _check_options(tables: FieldTables, options: RenderOptions) -> None:
         raise ValueError(f"a ray must have at least one sample, got {n}")
     if options.nerf is not NerfMode.OFF and tables.nerf is not None and n < 3:
         raise ValueError(f"the NeRF branch needs at least three samples per ray, got {n}")
+    if options.bfloat16 and options.quality is Quality.EXACT:
+        raise ValueError("bfloat16 must be off in exact pictures, which keep every bit, got on")
     if options.sampling == "box" and not options.step > 0:
         raise ValueError(f"step must be positive, got {options.step}")
     if options.threads < 0:
         raise ValueError(f"threads must not be negative, got {options.threads}")
+    if options.cluster_weight is not None and not options.cluster_weight > 0:
+        raise ValueError(f"cluster_weight must be positive, got {options.cluster_weight}")
     check_latent("latent", tables.decoder, options.latent)
+    if options.tight is not None:
+        check_tight(tables, options, options.tight)
     if options.fade is not None:
         require_tensor("fade", options.fade, torch.float32, (len(tables.blocks),))
     if options.edits is not None:
@@ -406,13 +470,11 @@ def _check_options(tables: FieldTables, options: RenderOptions) -> None:
             check_tables(source.tables)
 
 
-def _check_control(control: RenderControl, view: View) -> None:
-    fitting = RenderControl(view.width, view.height, control.order)
-    if (control.columns, control.rows) != (fitting.columns, fitting.rows):
+def _check_control(control: RenderControl, columns: int, rows: int, what: str) -> None:
+    if (control.columns, control.rows) != (columns, rows):
         raise ValueError(
-            f"control must have {fitting.columns} x {fitting.rows} tiles for {view.width} x {view.height} "
-            f"pixels, got {control.columns} x {control.rows}"
+            f"control must have {columns} x {rows} {what}, got {control.columns} x {control.rows}"
         )
     order = control.order
-    if len(order) and not (int(order.min()) >= 0 and int(order.max()) < control.columns * control.rows):
-        raise ValueError(f"order must hold tile numbers below {control.columns * control.rows}, got others")
+    if len(order) and not (int(order.min()) >= 0 and int(order.max()) < columns * rows):
+        raise ValueError(f"order must hold tile numbers below {columns * rows}, got others")

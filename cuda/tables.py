@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the window says qualities and modes long before torch is th
 
     from .edit_tables import EditTables
     from .stream_tables import StreamTables
+    from .tight import TightRoom
 
 CHANNEL_MULTIPLE = 8  # channels are padded with zeros up to a multiple of this
 TILE = 8  # pixels along the side of a render tile
@@ -216,9 +217,12 @@ class RenderOptions:
     edits: EditTables | None = None  # None: the field as it is
     fade: Tensor | None = None  # float32 [n_blocks], share of a resident block against its coarse stand-in
     chunk_tiles: int = 64  # tiles that the torch path renders at once
-    # Fast, on the host kernels: weight from which on further samples of a ray begin another decoder
-    # evaluation; None: there is one.
+    # Fast and clustered, on the host kernels: weight from which on further samples of a ray begin another
+    # decoder evaluation; None: fast has one, clustered its usual weight.
     cluster_weight: float | None = None
+    # Not exact, on the host kernels: the decoder's layers take bfloat16 numbers, where the processor can.
+    bfloat16: bool = False
+    tight: TightRoom | None = None  # fast and clustered, on the host kernels: where samples are looked for
 
     @property
     def n_threads(self) -> int:
@@ -263,7 +267,7 @@ class RayList:
 
     def control(self) -> RenderControl:
         """Returns what follows the work on the list, pack by pack."""
-        return RenderControl(TILE * -(-len(self.pixels) // (TILE * TILE)), TILE)
+        return RenderControl(-(-len(self.pixels) // TILE), TILE)
 
     def buffers(self) -> FrameBuffers:
         """Allocates buffers in the order of the list: [1, n, ...], front included."""

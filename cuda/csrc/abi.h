@@ -153,6 +153,8 @@ struct LvOptions {
   const float* nerf_fractions;  // linspace(0, 1, nerf_n)
   const LvEdits* edits;      // or 0
   const float* fade;         // [columns * rows] of a streamed field, or 0
+  const LvMask* tight;       // any, distance: all that the fast and clustered qualities need see, edits included; or 0
+  int32_t bfloat16;          // not exact: the decoder's layers take bfloat16 where the processor can
 };
 
 #define LV_PAD 32

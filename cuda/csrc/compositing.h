@@ -51,6 +51,10 @@ LV_HD void close_composite(Composite& sum, float t) {
   sum.opacity += sum.transmittance;
   sum.depth += sum.transmittance * t;
   if (sum.opacity >= 0.5f && sum.median_depth == 0.0f) sum.median_depth = t;
+  if (t <= sum.front_end) {
+    sum.front_weight += sum.transmittance;
+    sum.front_moment += sum.transmittance * t;
+  }
   sum.transmittance = 0.0f;
 }
 

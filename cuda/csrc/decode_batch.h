@@ -17,7 +17,7 @@ struct DecodeBatch {
   Batch batch;
   float *directions, *shared;  // shares of the first layer: of the directions, and of all but the look. [BATCH][hidden_1]
 
-  explicit DecodeBatch(const PackedField& packed) : batch(packed, packed.zeros, false) {
+  explicit DecodeBatch(const PackedField& packed) : batch(packed, packed.zeros, false, false) {
     directions = batch.memory.take<float>((size_t)BATCH * packed.hidden_1);
     shared = batch.memory.take<float>((size_t)BATCH * packed.hidden_1);
   }

@@ -1,6 +1,6 @@
 // Small dense layers for the host: rows of inputs times packed weights, register blocked.
 #pragma once
-#include "simd.h"
+#include "bfloat16.h"
 
 #if defined(LV_AVX512)
 enum { ROWS = 6, COLUMNS = 4 };  // vectors held in registers: ROWS x COLUMNS sums
@@ -10,12 +10,29 @@ enum { ROWS = 6, COLUMNS = 2 };
 
 LV_HD int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
 
+// How a layer takes its numbers: in float32, or in pairs of bfloat16.
+template <class Number>
+struct Numbers;
+template <>
+struct Numbers<float> {
+  typedef Vec Lanes;
+  static constexpr int32_t MAGNITUDE = 0x7fffffff;
+};
+template <>
+struct Numbers<Pair> {
+  typedef IntVec Lanes;
+  static constexpr int32_t MAGNITUDE = 0x7fff7fff;
+};
+
 // Weights of a layer in panels of up to COLUMNS vectors of outputs; inside a panel, inputs follow each other.
-struct Layer {
+template <class Number>
+struct LayerOf {
   int n_groups, group_size, group_stride;  // the inputs: input i of group g lies at g * group_stride + i
   int n_out;                               // a multiple of LANES
-  float* weights;
+  Number* weights;
 };
+typedef LayerOf<float> Layer;
+typedef LayerOf<Pair> PairLayer;
 
 // weight(output, group, input) gives the numbers; outputs that do not exist must be 0.
 template <class Weight>
@@ -30,23 +47,44 @@ static void pack_layer(const Layer& layer, Weight weight) {
   }
 }
 
+#if LV_BF16
+// Rounds a packed layer to one of pairs; where a group's inputs are odd in number, the last one's partner weighs 0.
+static PairLayer round_layer(const Layer& layer, Pair* weights) {
+  const float* from = layer.weights;
+  Pair* to = weights;
+  for (int first = 0; first < layer.n_out;) {
+    const int left = layer.n_out - first, width = left < COLUMNS * LANES ? left : COLUMNS * LANES;
+    for (int g = 0; g < layer.n_groups; g++, from += layer.group_size * width)
+      for (int i = 0; i < layer.group_size; i += 2)
+        for (int j = 0; j < width; j += LANES, to += LANES) {
+          const float* low = from + i * width + j;
+          const IntVec pairs = pairs_of(load<Vec>(low), i + 1 < layer.group_size ? load<Vec>(low + width) : Vec{});
+          memcpy(to, &pairs, sizeof pairs);
+        }
+    first += width;
+  }
+  return {layer.n_groups, (layer.group_size + 1) / 2, layer.group_stride / 2, layer.n_out, weights};
+}
+#endif
+
 // One panel for ROWS rows: out = start + in * weights, negative results to 0 if RELU. in, out: the first row.
-template <int N, bool RELU, class Inputs>
-LV_HD void run_panel(const Inputs& inputs, const float* in, int in_stride, const float* weights,
+template <int N, bool RELU, class Number, class Inputs>
+LV_HD void run_panel(const Inputs& inputs, const Number* in, int in_stride, const Number* weights,
                      const float* const* start, int column, float* out, int out_stride) {
+  typedef typename Numbers<Number>::Lanes Lanes;
   Vec sums[ROWS][N];
 #pragma GCC unroll 8
   for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 4
     for (int j = 0; j < N; j++) sums[r][j] = load<Vec>(start[r] + column + j * LANES);
   inputs([&](int at, int weight_row) __attribute__((always_inline)) {
-    const float* w = weights + (size_t)weight_row * N * LANES;
-    Vec v[N];
+    const Number* w = weights + (size_t)weight_row * N * LANES;
+    Lanes v[N];
 #pragma GCC unroll 4
-    for (int j = 0; j < N; j++) v[j] = load<Vec>(w + j * LANES);
+    for (int j = 0; j < N; j++) v[j] = load<Lanes>(w + j * LANES);
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; r++) {
-      Vec x = splat<Vec>(in[r * in_stride + at]);
+      Lanes x = in[r * in_stride + at] - Lanes{};
 #pragma GCC unroll 4
       for (int j = 0; j < N; j++) sums[r][j] = fused(x, v[j], sums[r][j]);
     }
@@ -59,16 +97,16 @@ LV_HD void run_panel(const Inputs& inputs, const float* in, int in_stride, const
 }
 
 // All panels for n rows (a multiple of ROWS). inputs_of(group of rows) gives what calls back for every input.
-template <bool RELU, class InputsOf>
-static void run_panels(const Layer& layer, int n, const float* in, int in_stride, const float* const* start,
+template <bool RELU, class Number, class InputsOf>
+static void run_panels(const LayerOf<Number>& layer, int n, const Number* in, int in_stride, const float* const* start,
                        float* out, int out_stride, InputsOf inputs_of) {
   const int n_inputs = layer.n_groups * layer.group_size;
-  const float* weights = layer.weights;
+  const Number* weights = layer.weights;
   for (int column = 0; column < layer.n_out;) {
     const int left = (layer.n_out - column) / LANES, vectors = left < COLUMNS ? left : COLUMNS;
     for (int row = 0; row < n; row += ROWS) {
       const auto inputs = inputs_of(row / ROWS);
-      const float* a = in + (size_t)row * in_stride;
+      const Number* a = in + (size_t)row * in_stride;
       float* c = out + (size_t)row * out_stride;
 #if defined(LV_AVX512)
       if (vectors == 4) run_panel<4, RELU>(inputs, a, in_stride, weights, start + row, column, c, out_stride);
@@ -83,9 +121,9 @@ static void run_panels(const Layer& layer, int n, const float* in, int in_stride
 }
 
 // Runs a layer on n rows (a multiple of ROWS). start: what the sums of each row begin with. [n][n_out]
-template <bool RELU>
-static void run_layer(const Layer& layer, int n, const float* in, int in_stride, const float* const* start, float* out,
-                      int out_stride) {
+template <bool RELU, class Number>
+static void run_layer(const LayerOf<Number>& layer, int n, const Number* in, int in_stride, const float* const* start,
+                      float* out, int out_stride) {
   run_panels<RELU>(layer, n, in, in_stride, start, out, out_stride, [&](int) {
     return [&layer](auto&& input) __attribute__((always_inline)) {
       for (int g = 0; g < layer.n_groups; g++)
@@ -96,18 +134,19 @@ static void run_layer(const Layer& layer, int n, const float* in, int in_stride,
 
 // Same for a layer of one group that takes the output of a relu or its gradient: inputs that are 0 in a whole group of
 // rows are left out, which changes no bit of the result. index: scratch [n / ROWS][in_stride + LANES]
-template <bool RELU>
-static void run_sparse_layer(const Layer& layer, int n, const float* in, int in_stride, const float* const* start,
-                             float* out, int out_stride, int32_t* index) {
+template <bool RELU, class Number>
+static void run_sparse_layer(const LayerOf<Number>& layer, int n, const Number* in, int in_stride,
+                             const float* const* start, float* out, int out_stride, int32_t* index) {
   int counts[64];
   for (int row = 0; row < n; row += ROWS) {
     int32_t* to = index + (size_t)row / ROWS * (in_stride + LANES);
     int count = 0;
     for (int i = 0; i < layer.group_size; i += LANES) {
-      Vec largest = {};
-      for (int r = 0; r < ROWS; r++)
-        largest = max_of(largest, absolute(load<Vec>(in + (size_t)(row + r) * in_stride + i)));
-      count += append_set(to + count, i, bits_of(largest > 0.0f));
+      IntVec any = {};
+      for (int r = 0; r < ROWS; r++) any = any | load<IntVec>(in + (size_t)(row + r) * in_stride + i);
+      const int left = layer.group_size - i;  // behind them may lie the next row
+      const uint32_t there = left < LANES ? (1u << left) - 1 : ~0u;
+      count += append_set(to + count, i, there & bits_of((any & Numbers<Number>::MAGNITUDE) != 0));
     }
     counts[row / ROWS] = count;
   }

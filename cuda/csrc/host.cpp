@@ -11,6 +11,7 @@
 #include "decode_batch.h"
 #include "nerf.h"
 #include "render_ray.h"
+#include "tight.h"
 
 #define LV_EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -26,6 +27,9 @@ LV_EXPORT int lv_abi(int32_t* sizes) {
   float x = a, y = b;
   return add_rn(mul_rn(x, x), y) == 0.0f;
 }
+
+// Whether LvOptions.bfloat16 makes a difference.
+LV_EXPORT int lv_has_bfloat16() { return LV_BF16; }
 
 // Chessboard distance in bricks: one sweep each way over the 13 neighbours before and after.
 static void fill_distance(const LvMask& mask, const uint64_t* any, uint8_t* distance) {
@@ -130,6 +134,21 @@ LV_EXPORT void lv_build_room(const LvMask* mask, const LvMask* room, const int32
   fill_distance(*room, any, distance);
 }
 
+// Fills `any` with the cells of a mask, all of them if it has none, in which the density reaches least_sigma at a point of
+// a lattice that divides every cell `parts` times along each side, an even number. Returns 1 unless it was cancelled.
+LV_EXPORT int lv_tight_cells(const void* prepared, const LvMask* mask, float least_sigma, int parts, int threads,
+                             const volatile int32_t* cancel, uint64_t* any) {
+  const TightJob job = {*(const PackedField*)prepared, *mask, least_sigma, parts, cancel};
+  const int n_rows = mask->bricks[1] * mask->bricks[2];
+  std::atomic<int> next{0}, finished{0};
+  run_threads(std::min(threads, n_rows), [&]() {
+    TightLattice lattice(job);
+    for (int i = next++; i < n_rows; i = next++)
+      finished += tight_row(job, i % mask->bricks[1], i / mask->bricks[1], lattice, any);
+  });
+  return finished == n_rows;
+}
+
 // The field must outlive what is returned, apart from its decoder, which is copied; or it is that of `like`, a field that
 // was prepared before and must outlive what is returned, too.
 LV_EXPORT void* lv_prepare(const LvField* field, const void* like) {
@@ -182,10 +201,12 @@ struct ThreadBatches {
   std::vector<Batch*> sources;
   Batch batch;
 
-  ThreadBatches(const PackedField& packed, const float* ray_base, const LvEdits* edits, const EditShares* shares)
-      : batch(packed, ray_base, edits != 0) {
+  ThreadBatches(const PackedField& packed, const float* ray_base, const LvOptions& options, const EditShares* shares)
+      : batch(packed, ray_base, options.edits != 0, options.bfloat16) {
+    const LvEdits* edits = options.edits;
     for (int i = 0; edits && i < edits->n_sources; i++) {
-      owned.emplace_back(new Batch(*(const PackedField*)edits->sources[i].packed, shares->sources[i], true));
+      const PackedField& source = *(const PackedField*)edits->sources[i].packed;
+      owned.emplace_back(new Batch(source, shares->sources[i], true, options.bfloat16));
       sources.push_back(owned.back().get());
     }
     batch.sources = sources.data();
@@ -212,11 +233,11 @@ LV_EXPORT int lv_render(const void* prepared, const LvView* view, const LvOption
   const TileJob job = {packed,        *options,        *view, *buffers,
                        control->rays, control->cancel, edits ? shares->styles.data() : 0};
   const auto render = edits ? render_tile<true> : render_tile<false>;
-  const double n_pixels = control->rays ? control->rays->n : (double)view->width * view->height;
+  const double n_pixels = control->rays ? std::max(control->rays->n, 1) : (double)view->width * view->height;
   std::atomic<int> next{0}, finished{0};
   std::mutex adding;
   auto work = [&]() {
-    std::unique_ptr<ThreadBatches> batches(new ThreadBatches(packed, ray_base, edits, shares.get()));
+    std::unique_ptr<ThreadBatches> batches(new ThreadBatches(packed, ray_base, *options, shares.get()));
     Feedback feedback;
     start_feedback(packed, *control, batches->batch, feedback);
     NerfBatch* nerf = options->nerf && packed.field.nerf ? new NerfBatch(packed, *options) : 0;
@@ -234,7 +255,7 @@ LV_EXPORT int lv_render(const void* prepared, const LvView* view, const LvOption
     for (size_t i = 0; i < feedback.needs.size(); i++)
       control->needs[i] += (float)(feedback.needs[i] / n_pixels);
   };
-  run_threads(options->threads, work);
+  run_threads(std::min(options->threads, std::max(control->n_tiles, 1)), work);
   return finished == control->n_tiles;
 }
 

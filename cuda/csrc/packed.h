@@ -30,11 +30,16 @@ struct Memory {
   }
 };
 
+// A layer of the decoder, and the same in bfloat16 where the processor can.
+struct DecoderLayer : Layer {
+  PairLayer pairs;
+};
+
 struct PackedDecoder {
   int n_ray_inputs;
   int feature, hidden_1, hidden_2;  // widths padded to LANES
   int encoded;                      // padded width of feature and its encoding: groups of `feature` numbers
-  Layer basis, layer_1, layer_2;
+  DecoderLayer basis, layer_1, layer_2;
   float* ray_weights;               // first layer: latent, direction, PE(direction). [n_ray_inputs][hidden_1]
   float *bias_1, *bias_2, *weight_3;  // [hidden_1], [hidden_2], [3][hidden_2]
   float* zeros;                     // [widest]
@@ -59,6 +64,18 @@ static Layer make_layer(Memory& memory, int n_groups, int group_size, int group_
   return layer;
 }
 
+// A layer of the decoder that make_layer has made, with its weights.
+template <class Weight>
+static DecoderLayer pack_decoder_layer(Memory& memory, const Layer& layer, Weight weight) {
+  pack_layer(layer, weight);
+#if LV_BF16
+  const size_t n_pairs = (size_t)layer.n_groups * ((layer.group_size + 1) / 2);
+  return {layer, round_layer(layer, memory.take<Pair>(n_pairs * layer.n_out))};
+#else
+  return {layer, {}};
+#endif
+}
+
 // Input of the first layer that group g, input i of the host's layout is: feature, sin 1, cos 1, sin 2, cos 2, sin 4 ...
 static int encoded_input(const LvField& field, const InputLayout& layout, int group, int i) {
   if (group == 0) return i;
@@ -74,29 +91,30 @@ static void pack_decoder(OwnedField& packed) {
   packed.hidden_1 = round_up(field.hidden_1, LANES);
   packed.hidden_2 = round_up(field.hidden_2, LANES);
   packed.encoded = n_groups * packed.feature;
-  packed.basis = make_layer(packed.memory, 1, field.n_appearance, field.n_appearance, packed.feature);
-  pack_layer(packed.basis, [&](int out, int, int i) {
+  Memory& memory = packed.memory;
+  const Layer basis = make_layer(memory, 1, field.n_appearance, field.n_appearance, packed.feature);
+  packed.basis = pack_decoder_layer(memory, basis, [&](int out, int, int i) {
     return out < field.feature_dim ? field.basis[(size_t)out * field.n_appearance + i] : 0.0f;
   });
-  packed.layer_1 = make_layer(packed.memory, n_groups, field.feature_dim, packed.feature, packed.hidden_1);
-  pack_layer(packed.layer_1, [&](int out, int group, int i) {
+  const Layer layer_1 = make_layer(memory, n_groups, field.feature_dim, packed.feature, packed.hidden_1);
+  packed.layer_1 = pack_decoder_layer(memory, layer_1, [&](int out, int group, int i) {
     return out < field.hidden_1
                ? field.weight_1[(size_t)out * layout.n + encoded_input(field, layout, group, i)]
                : 0.0f;
   });
-  packed.layer_2 = make_layer(packed.memory, 1, field.hidden_1, packed.hidden_1, packed.hidden_2);
-  pack_layer(packed.layer_2, [&](int out, int, int i) {
+  const Layer layer_2 = make_layer(memory, 1, field.hidden_1, packed.hidden_1, packed.hidden_2);
+  packed.layer_2 = pack_decoder_layer(memory, layer_2, [&](int out, int, int i) {
     return out < field.hidden_2 ? field.weight_2[(size_t)out * field.hidden_1 + i] : 0.0f;
   });
-  packed.bias_1 = packed.memory.take<float>(packed.hidden_1);
-  packed.bias_2 = packed.memory.take<float>(packed.hidden_2);
-  packed.weight_3 = packed.memory.take<float>(3 * packed.hidden_2);
+  packed.bias_1 = memory.take<float>(packed.hidden_1);
+  packed.bias_2 = memory.take<float>(packed.hidden_2);
+  packed.weight_3 = memory.take<float>(3 * packed.hidden_2);
   memcpy(packed.bias_1, field.bias_1, field.hidden_1 * sizeof(float));
   memcpy(packed.bias_2, field.bias_2, field.hidden_2 * sizeof(float));
   for (int c = 0; c < 3; c++)
     memcpy(packed.weight_3 + c * packed.hidden_2, field.weight_3 + c * field.hidden_2,
            field.hidden_2 * sizeof(float));
-  packed.zeros = packed.memory.take<float>(packed.feature + packed.hidden_1 + packed.hidden_2);
+  packed.zeros = memory.take<float>(packed.feature + packed.hidden_1 + packed.hidden_2);
 }
 
 static void pack_ray_inputs(OwnedField& packed) {

@@ -15,6 +15,11 @@ struct StartKey {
   float turned[2];  // the ray's direction as the row's operation turns it, x and y
 };
 
+static int widest_input(const PackedField& packed) {
+  const int widest = packed.encoded > packed.hidden_1 ? packed.encoded : packed.hidden_1;
+  return packed.field.n_appearance > widest ? packed.field.n_appearance : widest;
+}
+
 // Memory of one thread.
 struct Batch {
   const PackedField& packed;
@@ -30,6 +35,7 @@ struct Batch {
   float color_weight[BATCH], scale[BATCH];
   float p[3][MAX_LOOKUPS], lookup_weight[MAX_LOOKUPS];
   int lookup_row[MAX_LOOKUPS];
+  Pair* pairs;      // inputs of a layer in bfloat16; 0: the decoder runs in float32. [BATCH][...]
   int32_t* active;  // inputs of the second layer that are not 0. [BATCH / ROWS][hidden_1 + LANES]
   TapLanes* taps;
   Feedback* feedback = 0;  // of a streamed field
@@ -40,7 +46,7 @@ struct Batch {
   StartKey last;          // whose start `last_start` is
   const float* last_start;
 
-  Batch(const PackedField& packed, const float* ray_base, bool edited)
+  Batch(const PackedField& packed, const float* ray_base, bool edited, bool bfloat16)
       : packed(packed), lookup(choose_lookup(packed)), ray_base(ray_base), n_rows(0), n_lookups(0), sources(0),
         last{-1, -1, {0.0f, 0.0f}} {
     products = memory.take<float>((size_t)BATCH * packed.field.n_appearance);
@@ -51,6 +57,8 @@ struct Batch {
     ray_inputs = memory.take<float>(packed.n_ray_inputs + 3);
     angles = memory.take<float>(packed.n_ray_inputs + LANES);
     cosines = memory.take<float>(packed.n_ray_inputs + LANES);
+    const int widest = widest_input(packed);
+    pairs = LV_BF16 && bfloat16 ? memory.take<Pair>((size_t)BATCH * widest / 2) : 0;
     active = memory.take<int32_t>((size_t)BATCH / ROWS * (packed.hidden_1 + LANES));
     taps = memory.take<TapLanes>(packed.n_tables);
     edited_hidden = edited ? memory.take<float>((size_t)BATCH * packed.hidden_1) : 0;
@@ -122,20 +130,38 @@ static void run_lookups(Batch& batch) {
   batch.n_lookups = 0;
 }
 
+// Runs a layer of the decoder on n rows. SPARSE: it takes the output of a relu.
+template <bool RELU, bool SPARSE>
+static void run_decoder_layer(Batch& batch, const DecoderLayer& layer, int n, const float* in, int in_stride,
+                              const float* const* start, float* out, int out_stride) {
+  auto run = [&](const auto& layer, const auto* in, int in_stride) {
+    if constexpr (SPARSE) run_sparse_layer<RELU>(layer, n, in, in_stride, start, out, out_stride, batch.active);
+    else run_layer<RELU>(layer, n, in, in_stride, start, out, out_stride);
+  };
+#if LV_BF16
+  if (batch.pairs) {
+    round_to_pairs(in, (size_t)n * in_stride, batch.pairs);
+    return run(layer.pairs, batch.pairs, in_stride / 2);
+  }
+#endif
+  run(layer, in, in_stride);
+}
+
 // Output of the first layer for n decoder rows, from the products that they gathered.
 static void run_rows(Batch& batch, int n) {
   const PackedField& packed = batch.packed;
   const int padded = round_up(n, ROWS), n_products = packed.field.n_appearance;
   for (int r = n; r < padded; r++) batch.starts[r] = batch.feature_starts[r] = packed.zeros;
-  run_layer<false>(packed.basis, padded, batch.products, n_products, batch.feature_starts, batch.encoded, packed.encoded);
+  run_decoder_layer<false, false>(batch, packed.basis, padded, batch.products, n_products, batch.feature_starts,
+                                  batch.encoded, packed.encoded);
   for (int r = 0; r < padded; r++) {
     float* row = batch.encoded + (size_t)r * packed.encoded;
     if (r < n && batch.scale[r] != 1.0f)
       for (int i = 0; i < packed.feature; i += LANES) store(row + i, load<Vec>(row + i) * batch.scale[r]);
     encode_row(packed, row);
   }
-  run_layer<true>(packed.layer_1, padded, batch.encoded, packed.encoded, batch.starts, batch.hidden_1,
-                  packed.hidden_1);
+  run_decoder_layer<true, false>(batch, packed.layer_1, padded, batch.encoded, packed.encoded, batch.starts,
+                                 batch.hidden_1, packed.hidden_1);
 }
 
 // Colours of n decoder rows from what their first layer, a whole number of groups, has put out. rgb: [n][3]
@@ -144,8 +170,8 @@ static void color_rows(Batch& batch, int n, float (*rgb)[3]) {
   const int padded = round_up(n, ROWS);
   const float* bias_2[BATCH];
   for (int r = 0; r < padded; r++) bias_2[r] = packed.bias_2;
-  run_sparse_layer<true>(packed.layer_2, padded, batch.hidden_1, packed.hidden_1, bias_2, batch.hidden_2,
-                         packed.hidden_2, batch.active);
+  run_decoder_layer<true, true>(batch, packed.layer_2, padded, batch.hidden_1, packed.hidden_1, bias_2, batch.hidden_2,
+                                packed.hidden_2);
   float logits[3 * BATCH + LANES];
   for (int r = 0; r < n; r++) {
     const float* hidden = batch.hidden_2 + (size_t)r * packed.hidden_2;

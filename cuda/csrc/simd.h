@@ -29,8 +29,8 @@ typedef int32_t IntVec __attribute__((vector_size(LANES * 4), may_alias));
 typedef float Vec8 __attribute__((vector_size(32), may_alias));  // a run of channels
 typedef int32_t IntVec8 __attribute__((vector_size(32), may_alias));
 
-template <class V>
-LV_HD V load(const float* from) {
+template <class V, class Number>
+LV_HD V load(const Number* from) {
   V v;
   memcpy(&v, from, sizeof v);
   return v;

@@ -133,6 +133,19 @@ LV_HD void distances(const LvOptions& options, const Ray& ray, int k, Vec& t, Ve
   }
 }
 
+// The mask that decides about jumps, 0: none does.
+template <bool EDITED>
+static const LvMask* room_of(const TileJob& job) {
+  if (job.options.tight) return job.options.tight;
+  if (!job.options.use_mask) return 0;
+  return EDITED ? &job.options.edits->room : &job.packed.field.mask;
+}
+
+// Whether a sample in a tight room's cell must be asked for in the field's mask, too.
+LV_HD bool asks_mask(const LvOptions& options) {
+  return options.use_mask && (!options.tight || options.mask_threshold > 0.0f);
+}
+
 // Places LANES samples from k on, and queues those that count. Returns whether there were any.
 template <bool EDITED>
 static bool place_samples(const TileJob& job, const Ray& ray, int k, Pending& pending) {
@@ -147,12 +160,10 @@ static bool place_samples(const TileJob& job, const Ray& ray, int k, Pending& pe
     inside = inside & (p[i] >= field.low[i]) & (p[i] <= field.high[i]);
   }
   uint32_t kept = bits_of(inside);
-  if constexpr (EDITED) {
-    if (options.use_mask && kept) kept = lanes_in_room(options.edits->room, p, kept);
-    kept = claim_lanes(job, kept, p, pending.owners, pending.n);
-  } else if (options.use_mask && kept) {
-    kept = kept_lanes(field, options.mask_threshold, p, kept);
-  }
+  const LvMask* room = EDITED ? room_of<true>(job) : options.tight;
+  if (room && kept) kept = lanes_in_room(*room, p, kept);
+  if constexpr (EDITED) kept = claim_lanes(job, kept, p, pending.owners, pending.n);
+  else if (asks_mask(options) && kept) kept = kept_lanes(field, options.mask_threshold, p, kept);
   if (!kept) return false;
   append_lanes(pending.t + pending.n, t, kept);
   append_lanes(pending.length + pending.n, sample_length(options, t, next), kept);
@@ -175,20 +186,20 @@ static int jump_empty(const TileJob& job, const LvMask& mask, const Ray& ray, co
 
 template <bool EDITED>
 static void march_ray(const TileJob& job, Batch& batch, int ray_index, Ray& ray, Composite* sums) {
-  const LvMask& room = EDITED ? job.options.edits->room : job.packed.field.mask;  // what decides about jumps
+  const LvMask* room = room_of<EDITED>(job);
   float slope[3] = {0.0f, 0.0f, 0.0f};
-  if (job.options.use_mask) {
-    clip_to_mask(room, ray);
-    mask_slopes(room, ray, slope);
+  if (room) {
+    clip_to_mask(*room, ray);
+    mask_slopes(*room, ray, slope);
   }
   Pending pending;
   pending.n = 0;
   OpenRow open = {-1, 0.0f, 0.0f, 0.0f, 0.0f};
-  bool alive = true, look_ahead = job.options.use_mask;
+  bool alive = true, look_ahead = room != 0;
   for (int k = ray.begin; alive && k < ray.end; k += LANES) {
-    if (look_ahead) k = jump_empty(job, room, ray, slope, k);
+    if (look_ahead) k = jump_empty(job, *room, ray, slope, k);
     if (k >= ray.end) break;
-    look_ahead = !place_samples<EDITED>(job, ray, k, pending) && job.options.use_mask;
+    look_ahead = !place_samples<EDITED>(job, ray, k, pending) && room;
     if (pending.n >= LANES) alive = weigh<EDITED>(job, batch, ray_index, ray, pending, open, sums);
   }
   while (alive && pending.n) alive = weigh<EDITED>(job, batch, ray_index, ray, pending, open, sums);

@@ -1,0 +1,59 @@
+// Threads that do one call's phases together.
+#pragma once
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+class Team {
+ public:
+  explicit Team(int n) : n_(n) {}
+
+  bool is_alone() const { return n_ == 1; }
+
+  // Does the same work in all threads, one of them the caller's.
+  template <class Work>
+  void run(Work work) {
+    std::vector<std::thread> threads;
+    for (int i = 1; i < n_; i++) threads.emplace_back(work);
+    work();
+    for (std::thread& thread : threads) thread.join();
+  }
+
+  // A phase, called by all threads alike: work(first, last) for runs of rows; returns when all rows are done.
+  template <class Work>
+  void rows(int n, Work work) {
+    for (int first; (first = next_.fetch_add(ROWS)) < n;) work(first, std::min(first + ROWS, n));
+    wait();
+  }
+
+  // A phase of one thread.
+  template <class Work>
+  void once(Work work) {
+    rows(1, [&](int, int) { work(); });
+  }
+
+ private:
+  enum { ROWS = 8 };
+
+  void wait() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (++arrived_ == n_) {
+      arrived_ = 0;
+      next_ = 0;
+      phase_++;
+      all_.notify_all();
+      return;
+    }
+    const int phase = phase_;
+    all_.wait(lock, [&] { return phase_ != phase; });
+  }
+
+  const int n_;
+  int arrived_ = 0, phase_ = 0;
+  std::atomic<int> next_{0};
+  std::mutex mutex_;
+  std::condition_variable all_;
+};

@@ -1,0 +1,248 @@
+"""Which pixels of a warped picture get fresh rays, where those start, and what becomes of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from landmark_viewer.cuda import build
+from landmark_viewer.cuda.tables import FrameBuffers, View
+from landmark_viewer.cuda.warp_tables import (
+    FAR,
+    Choice,
+    Source,
+    Trust,
+)
+
+from .plane_scenes import (
+    POSES,
+    SETTINGS,
+    holes,
+    is_hole,
+    key,
+    keyframe_of,
+    look,
+    rays_of,
+    view_at,
+    warp_for,
+)
+
+
+@pytest.fixture(autouse=True)
+def _native() -> None:
+    try:
+        build.find_compiler()
+    except build.BuildError as error:
+        pytest.skip(str(error))
+
+
+# ---------------------------------------------------------------- choosing
+
+
+def test_choices_keep_to_their_caps_and_are_the_same_every_time() -> None:
+    view = view_at((0.3, 0.1, 0.2))
+    warp = warp_for(view)
+    chosen = []
+    for _ in range(2):
+        counts = warp.project(view, [key(view_at(), card=True)], SETTINGS)
+        chosen.append(warp.choose(40, 60, 30))
+    choice = chosen[0]
+    assert counts.holes > 0.05 * 96 * 64  # much is new: silhouettes wait
+    assert choice.n_fill == 100
+    assert 25 <= choice.n_check <= 30  # there are none in the parts that are new
+    assert len(choice.pixels) == len(set(choice.pixels)) == 100 + choice.n_check
+    assert (chosen[0].pixels == chosen[1].pixels).all()
+    assert (chosen[0].start == chosen[1].start).all()
+    hole = is_hole(warp).reshape(-1)
+    assert hole[choice.pixels[:100]].all()
+    assert not hole[choice.pixels[100:]].any()
+    rows = choice.pixels[:100] // 96
+    assert len(set(rows // 8)) == 8  # in every part of the picture
+
+
+def test_the_strongest_silhouettes_come_first() -> None:
+    base, view = view_at(), view_at((0.02, 0.0, 0.0))
+    warp = warp_for(view)
+    counts = warp.project(view, [key(base, card=True)], SETTINGS)
+    assert counts.holes < 0.05 * 96 * 64
+    choice = warp.choose(counts.holes, 60)
+    edges = choice.pixels[choice.n_fill :]
+    assert 0 < len(edges) <= 60
+    depth = warp.buffers().depth.numpy()
+    step = np.zeros(depth.shape, dtype=bool)  # some neighbour lies at another depth
+    padded = np.pad(depth, 1, mode="edge")
+    for y in range(3):
+        for x in range(3):
+            step |= np.abs(padded[y : y + 64, x : x + 96] - depth) > 0.04 * depth
+    assert step.reshape(-1)[edges].all()
+
+
+def test_a_flat_wall_has_no_silhouettes() -> None:
+    view = view_at((0.02, 0.0, 0.0))
+    warp = warp_for(view)
+    counts = warp.project(view, [key(view_at(), sky=50.0)], SETTINGS)
+    assert len(warp.choose(counts.holes, 1000).pixels) == counts.holes
+
+
+def test_checks_are_good_pixels_and_others_every_time() -> None:
+    view = view_at((0.02, 0.0, 0.0))
+    trust = np.zeros((64, 96), np.uint8)
+    trust[:, :30] = Trust.STALE
+    warp, picked = warp_for(view), []
+    for _ in range(2):
+        warp.next()
+        warp.project(view, [replace(key(view_at(), card=True), trust=trust)], SETTINGS)
+        choice = warp.choose(0, 0, 64)
+        assert choice.n_check == len(choice.pixels) == 64
+        assert choice.n_fill == 0
+        assert (choice.pixels % 96 >= 29).all()
+        assert not is_hole(warp).reshape(-1)[choice.pixels].any()
+        both = warp.choose(10**9, 10**9, 64)
+        assert len(set(both.pixels)) == len(both.pixels)
+        assert len(set(choice.pixels // 96 // 8)) == 8
+        picked.append(set(choice.pixels))
+    assert len(picked[0] & picked[1]) < 32
+
+
+# ---------------------------------------------------------------- fresh rays
+
+
+def test_fresh_pixels_are_shown_and_checks_measure_the_warp() -> None:
+    view = view_at((0.3, 0.0, 0.0))
+    exact, warp = look(view, card=True), warp_for(view)
+    warp.project(view, [key(view_at(), card=True)], SETTINGS)
+    before = warp.buffers().rgb.numpy().reshape(-1, 3)
+    choice = warp.choose(200, 100, 50)
+    fresh = rays_of(exact, choice.pixels)
+    fresh.rgb.mul_(0.9)  # else the smooth wall has no error to speak of
+    error = warp.put(choice, fresh)
+    checks = choice.pixels[-50:]
+    wanted = ((fresh.rgb[0, -50:].numpy().astype(np.float64) - before[checks]) ** 2).mean()
+    assert error == pytest.approx(wanted, rel=1e-6)
+    assert torch.equal(
+        warp.buffers().rgb.reshape(-1, 3)[torch.from_numpy(choice.pixels).long()], fresh.rgb[0]
+    )
+    assert warp.put(holes(warp, 0), rays_of(exact, choice.pixels[:0])) is None
+
+
+def test_points_live_for_so_many_pictures() -> None:
+    view, settings = view_at((0.3, 0.0, 0.0)), replace(SETTINGS, life=3)
+    source, exact = key(view_at(), card=True), look(view, card=True)
+    warp = warp_for(view)
+    warp.next()
+    empty = warp.project(view, [source], settings).holes
+    choice = holes(warp)
+    warp.put(choice, rays_of(exact, choice.pixels))
+    counts, shown = [], None
+    for i in range(5):
+        warp.next()
+        counts.append(warp.project(view, [source], settings).holes)
+        if i == 0:
+            shown = warp.buffers()
+            at = torch.from_numpy(choice.pixels).long()
+            assert torch.equal(shown.rgb.reshape(-1, 3)[at], exact.rgb.reshape(-1, 3)[at])
+    assert counts == [0, 0, 0, empty, empty]
+    warp.put(choice, rays_of(exact, choice.pixels))
+    warp.forget()
+    assert warp.project(view, [source], settings).holes == empty
+
+
+def test_keyframes_win_over_points_and_the_nearest_and_newest_point_wins() -> None:
+    view = view_at()
+    warp = warp_for(view)
+    pixel = np.array([30 * 96 + 40], np.int32)
+
+    def point(depth: float, value: float) -> None:
+        warp.next()
+        warp.project(view, [], SETTINGS)
+        fresh = FrameBuffers.empty(1, 1, front=True)
+        assert fresh.front is not None
+        fresh.rgb[:] = value
+        fresh.front[..., 0] = depth
+        warp.put(Choice(pixel, np.zeros(1, np.float32), 1, 0), fresh)
+
+    def seen(sources: list[Source]) -> float:
+        warp.next()
+        warp.project(view, sources, SETTINGS)
+        return float(warp.buffers().rgb[30, 40, 0])
+
+    point(5.0, 0.1)
+    point(5.0, 0.2)
+    assert seen([]) == pytest.approx(0.2)
+    point(4.0, 0.3)
+    point(6.0, 0.4)
+    assert seen([]) == pytest.approx(0.3)
+    warp.forget()
+    point(5.0, 0.9)
+    wall = key(view, sky=50.0)
+    assert seen([wall]) == pytest.approx(float(look(view, sky=50.0).rgb[30, 40, 0]), abs=1e-6)
+
+
+@pytest.mark.parametrize("sources", [[], [view_at(yaw=2.5)], [view_at((0.5, 0.0, 0.0), yaw=0.9)]])
+def test_every_pixel_is_set_without_a_single_ray(sources: list[View]) -> None:
+    view = view_at()
+    warp = warp_for(view)
+    counts = warp.project(view, [key(source, card=True) for source in sources], SETTINGS, planes=True)
+    assert counts.holes > 0
+    assert warp.fill_rest() == counts.holes
+    assert warp.fill_rest() == 0
+    assert not len(holes(warp).pixels)
+    shown = warp.buffers()
+    assert np.isfinite(shown.rgb.numpy()).all()
+    assert (warp.image()[..., 3] == 255).all()
+    if counts.coverage > 0:
+        known = look(sources[0], card=True).rgb
+        assert shown.rgb.min() >= known.min() - 0.05
+
+
+def test_guesses_are_means_of_neighbours_and_forgotten() -> None:
+    view = view_at()
+    picture = look(view)
+    picture.rgb[:] = 0.3
+    trust = np.zeros((64, 96), np.uint8)
+    trust[30:34, 50:53] = Trust.VOID
+    warp = warp_for(view)
+    for _ in range(2):
+        warp.next()
+        counts = warp.project(view, [Source(keyframe_of(view, picture), trust)], SETTINGS)
+        assert counts.holes == 12  # a guess does not come back as a point
+        assert warp.fill_rest() == 12
+        assert torch.allclose(warp.buffers().rgb, torch.tensor(0.3), atol=1e-6)
+
+
+# ---------------------------------------------------------------- where rays start
+
+
+@pytest.mark.parametrize("name", [*POSES])
+def test_rays_never_start_behind_what_they_meet(name: str) -> None:
+    base, view = view_at(width=192, height=128, focal=0.8), POSES[name]
+    exact = look(view, card=True).depth.numpy().reshape(-1)
+    exact = np.where(exact > 0, exact, FAR)
+    warp = warp_for(base)
+    pixels = np.arange(view.width * view.height, dtype=np.int32)
+    start = warp.starts(view, [key(base, card=True)], pixels, SETTINGS)
+    wide = look(replace(view, c2w=view.c2w), card=True).depth.numpy() > 0
+    assert (start <= exact).all()
+    assert (start > 0).mean() > 0.3
+    if wide.all():
+        assert np.median(start[start > 0] / exact[start > 0]) > 0.95
+    again = warp.starts(view, [key(base, card=True)], pixels[::7], replace(SETTINGS, margin=0.5))
+    assert np.allclose(again, np.maximum(start[::7] - 0.5, 0), atol=1e-5)
+
+
+def test_starts_of_the_picture_are_those_of_its_view_and_leave_it_alone() -> None:
+    view = view_at((0.3, 0.0, 0.0))
+    source = key(view_at(), card=True)
+    warp = warp_for(view)
+    warp.project(view, [source], SETTINGS)
+    choice, before = warp.choose(500, 500, 50), warp.image()
+    start = warp.starts(view, [source], choice.pixels, SETTINGS)
+    other = view_at(yaw=1.0, width=40, height=30)
+    warp.starts(other, [source], np.arange(1200, dtype=np.int32), SETTINGS)
+    assert (start == choice.start).all()
+    assert (start[: choice.n_fill] == 0).all()
+    assert (warp.image() == before).all()
+    assert (warp.choose(500, 500, 50).start == choice.start).all()
