@@ -13,7 +13,7 @@ BIN := .venv/bin
 SETUP_INPUTS := constraints.txt pyproject.toml tools/setup.sh
 FARM := build/typing/landmark_viewer
 
-.PHONY: help run test lint types pytest bench demo-town demo-brighton gpu-check wheel clean
+.PHONY: help run test lint types pytest bench bench-interactive demo-town demo-brighton gpu-check wheel clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -30,17 +30,21 @@ lint: .venv/ready-test ## ruff check and ruff format --check
 types: .venv/ready-test $(FARM) ## mypy on core, cuda and scenes
 	$(BIN)/mypy
 
-pytest: .venv/ready-test ## the tests alone; ARGS="-k camera" picks some
-	$(BIN)/pytest $(ARGS)
+pytest: .venv/ready-test ## the tests alone, one process per core; ARGS="-k camera" picks some
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses "$$(nproc)" --dist worksteal $(ARGS)
 
 bench: .venv/ready-test ## prints the speed of every renderer, of edits, training, the window and streaming
 	$(BIN)/python -m tests.bench.render_bench $(ARGS)
 	$(BIN)/python -m tests.bench.edit_bench $(ARGS)
 	$(BIN)/python -m tests.bench.train_bench $(ARGS)
 	$(BIN)/python -m tests.bench.gui_bench $(ARGS)
+	$(BIN)/python -m tests.bench.interactive_bench $(ARGS)
 	$(BIN)/python -m tests.bench.edit_latency_bench $(ARGS)
 	$(BIN)/python -m tests.bench.stream_scale_bench $(ARGS)
 	$(BIN)/python -m tests.bench.stream_flight_bench $(ARGS)
+
+bench-interactive: .venv/ready-test ## prints how fast and how good the picture is while the camera moves; ARGS=--quick
+	$(BIN)/python -m tests.bench.interactive_bench $(ARGS)
 
 demo-town: .venv/ready-run ## makes the demo town anew: its pictures, then its field; a quarter of an hour on two cores
 	$(BIN)/landmark-viewer city build/town --blocks 2x2 --seed 1 --train 1200 --test 12

@@ -13,6 +13,7 @@ from .errors import InputError
 
 Matrix = tuple[tuple[float, ...], ...]
 MAX_SIDE = 16384
+SMALLEST_SIDE = 16  # pixels of a coarse picture
 LARGEST = float(np.finfo(np.float32).max)  # rays are float32
 
 
@@ -111,6 +112,29 @@ class Camera:
         depth = -local[2]
         safe = depth if abs(depth) > 1e-12 else 1e-12
         return self.cx + self.fl_x * local[0] / safe, self.cy - self.fl_y * local[1] / safe, depth
+
+
+def camera_at(camera: Camera, scale: float) -> Camera:
+    """Returns the camera for a share of the pixels whose picture, enlarged, lies exactly over the full one.
+
+    Rays go through integer pixel positions while a texture is stretched from edge to edge, so the principal
+    point moves by a part of a pixel; else the picture would jump whenever the resolution changes.
+    """
+    width, height = (
+        max(round(side * scale), min(side, SMALLEST_SIDE)) for side in (camera.width, camera.height)
+    )
+    if (width, height) == (camera.width, camera.height):
+        return camera
+    across, down = width / camera.width, height / camera.height
+    return replace(
+        camera,
+        width=width,
+        height=height,
+        fl_x=camera.fl_x * across,
+        fl_y=camera.fl_y * down,
+        cx=(camera.cx + 0.5) * across - 0.5,
+        cy=(camera.cy + 0.5) * down - 0.5,
+    )
 
 
 def as_matrix(c2w: Any) -> Matrix:

@@ -220,6 +220,18 @@ def test_where_both_need_the_processor_rendering_waits_for_the_drawing(session):
     assert [request.camera for request in asked] == [
         replace(pose, yaw=yaw).camera(*SIZE) for yaw in (0.1, 0.3)
     ]
+    assert all(request.screen_fps < session.state.render.target_fps for request in asked)
+
+
+def test_pictures_of_a_glide_know_the_way(session):
+    open_city(session)
+    session.submit(SetPose(replace(session.state.pose, yaw=1.5)))
+    asked = []
+    session.desk._worker.submit = asked.append
+    session.submit(Home())
+    session.ask(SIZE, since_start())
+    assert asked[-1].course.camera_in(60.0) == session.state.pose.camera(*SIZE)
+    assert asked[-1].camera != session.state.pose.camera(*SIZE)
 
 
 def test_home_glides_there_and_a_move_stops_the_glide(session):

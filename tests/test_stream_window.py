@@ -30,7 +30,8 @@ from landmark_viewer.viewer.imaging import to_image
 from landmark_viewer.viewer.jobs import Jobs
 from landmark_viewer.viewer.opening import Loaded, load
 from landmark_viewer.viewer.pictures import Picture, RenderRequest
-from landmark_viewer.viewer.render_worker import LOOK_EVERY, RenderWorker
+from landmark_viewer.viewer.refinement import LOOK_EVERY
+from landmark_viewer.viewer.render_worker import RenderWorker
 from landmark_viewer.viewer.session import Session
 from landmark_viewer.viewer.state import (
     Against,

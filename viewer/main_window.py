@@ -250,6 +250,8 @@ class MainWindow:
             "finished": picture.finished,
             "coarse": round(picture.coarse, 4),
             "render_ms": round(picture.render_ms, 2),
+            "published_ms": round(1000 * (picture.published - asked), 2),
+            "shown": picture.warp.kind if picture.warp else "",
             "input": round(asked, 6),
             "latency_ms": round(1000 * (since_start() - asked), 2),
         }

@@ -202,6 +202,19 @@ class Glide:
         return now - self.began >= self.duration
 
 
+@dataclass(frozen=True)
+class GlideCourse:
+    """A glide from a moment on, as pictures on the way need to know it."""
+
+    glide: Glide
+    now: float  # seconds of the glide's clock
+    size: tuple[int, int]  # of pictures, pixels
+
+    def camera_in(self, seconds: float) -> Camera:
+        """Returns the camera so many seconds later."""
+        return self.glide.pose(self.now + seconds).camera(*self.size)
+
+
 def _turned(pose: Pose, yaw: float, pitch: float) -> Pose:
     limited = min(max(pose.pitch + pitch, -math.pi / 2), math.pi / 2)
     return replace(pose, yaw=math.remainder(pose.yaw + yaw, math.tau), pitch=limited)

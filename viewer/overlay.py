@@ -31,6 +31,7 @@ from .units import (
     duration_text,
     figures,
     is_waiting,
+    moving_words,
     nice_length,
     percent,
     resolution_text,
@@ -94,7 +95,7 @@ def badge_parts(status: RenderStatus) -> tuple[Rgba, list[tuple[str, Rgba]], flo
     """Returns colour of the mark, texts with their colours, and how far the bar reaches, in [0, 1]."""
     if status.moving:
         speed = f"{status.fps:.1f} fps" if status.fps else "moving"
-        words = [speed, "moving", resolution_text(status.scale), status.quality.value]
+        words = [speed, *moving_words(status)]
         texts = [(word, HUD_MUTED if at else HUD_TEXT) for at, word in enumerate(dict.fromkeys(words))]
         return HUD_WARN, texts, 0.0
     if is_waiting(status):

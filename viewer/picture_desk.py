@@ -20,6 +20,7 @@ from .warmup import Warmup
 
 if TYPE_CHECKING:  # these need torch, which is imported while the window is already there
     from ..core.edits.compiled import CompiledEdits
+    from ..core.interactive.contracts import Course
     from .opening import Loaded
     from .pictures import Picture, RenderRequest
     from .render_worker import RenderWorker
@@ -28,6 +29,7 @@ GROUND_SECONDS = 0.5  # between two estimates of the height of the ground
 COMPILING_SECONDS = 0.25  # after which it is said that the edits of the picture are not the newest
 DRAFT_SCALE = 0.25  # share of the resolution, per side, of a draft of edits: it is there to be seen soon
 LONGEST_PAUSE = 1.0  # seconds that compiling edits may keep a picture from being refined
+TURNS_SHARE = 0.75  # of the wanted rate, where drawing needs the cores that render: resolution counts more
 LONGEST_TURN = 0.5  # seconds after which a picture that does not come is no longer waited for
 
 
@@ -95,7 +97,13 @@ class PictureDesk:
         self._moved = now
 
     def ask(
-        self, state: ViewerState, shown: ViewerState, size: tuple[int, int], now: float, since: float
+        self,
+        state: ViewerState,
+        shown: ViewerState,
+        size: tuple[int, int],
+        now: float,
+        since: float,
+        course: Course | None = None,
     ) -> None:
         """Asks for the picture of the present state, for a viewport in pixels.
 
@@ -105,6 +113,7 @@ class PictureDesk:
             size: Of the viewport.
             now: Seconds since the process started.
             since: When the user did what the picture shows.
+            course: By which the camera gets from there to the state's pose.
         """
         if self._worker is None or self._loaded is None or min(size) < 1:
             return
@@ -126,8 +135,10 @@ class PictureDesk:
         fps = self._rate.for_rendering(state.render.target_fps)
         request = request_for(shown, *size, moving, since, edits)
         request = replace(request, background=self.background(state), target_fps=fps)
+        if self._takes_turns:
+            request = replace(request, screen_fps=TURNS_SHARE * request.screen_fps)
         if shown.pose != state.pose:
-            request = replace(request, ahead=(state.pose.camera(*size),))
+            request = replace(request, ahead=(state.pose.camera(*size),), course=course)
         if moving and edits is not None and self._edit_job.is_behind:
             request = replace(request, resolution=min(request.resolution, DRAFT_SCALE))
         if moving and self._takes_turns and now - self._awaited_since < LONGEST_TURN:
@@ -182,6 +193,8 @@ class PictureDesk:
             backend=self._loaded.backend,
             ground=self._ground,
             coarse=picture.coarse,
+            warp=picture.warp,
+            adaptive=picture.adaptive,
         )
 
     def take_failures(self) -> list[str]:

@@ -12,9 +12,10 @@ from ..core.camera import Camera
 from ..core.edits.compiled import CompiledEdits
 from ..core.render import Frame, RenderSettings
 from ..cuda.tables import FieldTables, FrameBuffers, Quality, RenderControl
-from .state import Mode, ViewerState
+from .state import Mode, ViewerState, WarpStatus
 
 if TYPE_CHECKING:
+    from ..core.interactive.contracts import Course
     from ..core.streaming.stream import FieldStream
     from .comparison import Beside
 
@@ -48,10 +49,12 @@ class RenderRequest:
     edits: CompiledEdits | None = None
     background: tuple[float, float, float] | None = None
     resolution: float = 1.0  # share of the viewport per side, at rest
-    target_fps: float = 15.0  # while moving
+    target_fps: float = 30.0  # while moving, that rendering alone must manage: drawing takes its time
+    screen_fps: float = 30.0  # while moving, on the screen: keyframes are worked on while the window draws
     floor: float = 0.25  # coarsest scale while moving
     input_time: float = 0.0  # when the user did what this shows, seconds since process start
     ahead: tuple[Camera, ...] = field(default=(), compare=False)  # where the camera is on its way to
+    course: Course | None = field(default=None, compare=False)  # by which it gets there
 
     @property
     def view(self) -> tuple[object, ...]:
@@ -90,6 +93,8 @@ class Picture:
     published: float  # seconds since process start
     coarse: float = 0.0  # share of the tiles that read a coarse stand-in for a block
     beside: Beside | None = None  # what else the image shows
+    warp: WarpStatus | None = None  # of a moving picture that rests on keyframes
+    adaptive: str = ""  # why moving pictures of this scene do not; "": they do
 
     @property
     def moving(self) -> bool:
@@ -117,6 +122,7 @@ def request_for(
         background=preferences.background,
         resolution=preferences.resolution,
         target_fps=preferences.target_fps,
+        screen_fps=preferences.target_fps,
         floor=preferences.floor,
         input_time=input_time,
     )

@@ -112,6 +112,7 @@ class Stage:
 
     quality: Quality
     scale: float
+    warped: bool = False  # shows keyframes from elsewhere: close to its quality, but not it
 
 
 def rest_stages(shown: Stage | None, at_rest: Quality, resolution: float = 1.0) -> tuple[Stage, ...]:

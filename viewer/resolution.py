@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 
 from ..core.camera import Camera
+from ..core.camera import camera_at as camera_at
 from ..cuda.tables import FrameBuffers, RenderControl
-
-SMALLEST_SIDE = 16  # pixels of a coarse picture
-
-
-def camera_at(camera: Camera, scale: float) -> Camera:
-    """Returns the camera for a share of the pixels whose picture, enlarged, lies exactly over the full one.
-
-    Rays go through integer pixel positions while a texture is stretched from edge to edge, so the principal
-    point moves by a part of a pixel; else the picture would jump whenever the resolution changes.
-    """
-    width, height = (
-        max(round(side * scale), min(side, SMALLEST_SIDE)) for side in (camera.width, camera.height)
-    )
-    if (width, height) == (camera.width, camera.height):
-        return camera
-    across, down = width / camera.width, height / camera.height
-    return replace(
-        camera,
-        width=width,
-        height=height,
-        fl_x=camera.fl_x * across,
-        fl_y=camera.fl_y * down,
-        cx=(camera.cx + 0.5) * across - 0.5,
-        cy=(camera.cy + 0.5) * down - 0.5,
-    )
 
 
 def enlarged(buffers: FrameBuffers, camera: Camera) -> FrameBuffers:

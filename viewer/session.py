@@ -34,7 +34,7 @@ from .history import GestureKeys, History
 from .jobs import Jobs
 from .keeper import Keeper
 from .measuring import Measuring
-from .navigation import Glide
+from .navigation import Glide, GlideCourse
 from .opening import Failed, Loaded, SceneLoader
 from .picking import Picked
 from .picture_desk import PictureDesk
@@ -344,7 +344,8 @@ class Session:
 
     def ask(self, size: tuple[int, int], now: float) -> None:
         """Asks for the picture of the present state, for a viewport in pixels."""
-        self.desk.ask(self.state, self.shown, size, now, self._input_time)
+        course = GlideCourse(self._glide, since_start(), size) if self._glide is not None else None
+        self.desk.ask(self.state, self.shown, size, now, self._input_time, course)
         edits = self.desk.edits
         if edits is not None and not set(edits.unit_ratios) <= set(self.state.unit_ratios):
             self.submit(LearnUnitRatios(edits.unit_ratios))

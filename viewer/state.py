@@ -217,10 +217,23 @@ class RenderPreferences:
 
     mode: Mode = Mode.COLOR
     quality_at_rest: Quality = Quality.EXACT
-    target_fps: float = 15.0  # while moving
+    target_fps: float = 30.0  # while moving
     floor: float = 0.25  # smallest share of the full resolution while moving
     background: tuple[float, float, float] | None = None  # None: the scene's own
     resolution: float = 1.0  # share of the viewport's pixels at rest, in (0, 1]
+
+
+@dataclass(frozen=True)
+class WarpStatus:
+    """How a moving picture came about that rests on keyframes."""
+
+    kind: str = "warped"  # "warped"; "keyframe": one from its own pose; "coarse": none shows enough
+    fresh: float = 0.0  # share of its pixels that were rendered for it
+    holes: float = 0.0  # share of its pixels that no keyframe showed
+    guessed: float = 0.0  # share of its pixels that are the mean of their neighbours
+    rays: int = 0  # rendered for it
+    age: float = 0.0  # seconds since the newest keyframe was finished
+    error: float | None = None  # mean squared, measured by rays here and there; None: not measured
 
 
 @dataclass(frozen=True)
@@ -242,6 +255,8 @@ class RenderStatus:
     missing: int = 0  # blocks that the view wants and that may still come
     beyond: int = 0  # blocks that the view wants and for which the memory budget has no room
     pressure: str = ""  # what was given up last to stay within the memory budget
+    warp: WarpStatus | None = None  # of a moving picture that rests on keyframes
+    adaptive: str = ""  # why moving pictures do not rest on keyframes, the short of it before a colon
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,12 @@ class Lacks:
         self.blocks[:] = False
         self.needs[:] = 0
 
+    def pixels(self, camera: Camera) -> np.ndarray:
+        """Returns which pixels of the picture lie in tiles that lack a block. bool [height, width]"""
+        tiles = self.tiles.reshape(self._rows, self._columns)
+        pixels: np.ndarray = np.repeat(np.repeat(tiles, TILE, axis=0), TILE, axis=1)
+        return pixels[: camera.height, : camera.width]
+
     def over(self, camera: Camera) -> Lacks:
         """Returns the account of the same picture at the size of another camera."""
         account = Lacks(camera, len(self.blocks))
@@ -99,6 +105,11 @@ class Supply:
         """Tells how much each block mattered in a picture, or in some tiles of one."""
         if self._stream is not None:
             self._stream.note_needs(lacks.needs, is_whole)
+
+    def note_needs(self, needs: np.ndarray | None) -> None:
+        """Tells how much each block mattered in a keyframe near what is looked at. float32 [n_blocks]"""
+        if self._stream is not None and needs is not None:
+            self._stream.note_needs(needs, True)
 
     def has_come(self, request: RenderRequest, lacks: Lacks) -> bool:
         """Whether a block that a picture lacks is in memory by now."""

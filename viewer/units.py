@@ -127,19 +127,53 @@ def bytes_text(count: float) -> str:
 
 def resolution_text(scale: float) -> str:
     """Names the share of the full resolution per side."""
-    return (FRACTIONS.get(round(scale, 3)) or f"{100 * scale:.0f} %") + " res"
+    return _fraction(scale) + " res"
+
+
+def _fraction(scale: float) -> str:
+    return FRACTIONS.get(round(scale, 3)) or percent(scale)
 
 
 def quality_text(status: RenderStatus) -> str:
-    """Says in one line what the picture is worth: "moving · ½ res · fast", "refining 43 %", "exact"."""
+    """Says in one line what the picture is worth: "warped · 4 % new", "refining 43 %", "exact"."""
     if status.moving:
-        return f"moving · {resolution_text(status.scale)} · {status.quality.value}"
+        return " · ".join(moving_words(status))
     if is_waiting(status):
         return f"waiting for {waiting_text(status)}"
     if not status.finished:
         return f"refining {percent(status.progress)}"
     share = "" if status.scale >= 1 else f" · {resolution_text(status.scale)}"
     return status.quality.value + share + (f" · {coarse_text(status)}" if status.coarse else "")
+
+
+def moving_words(status: RenderStatus) -> list[str]:
+    """Says what a moving picture is worth: how it was made, and what follows from that."""
+    share = [] if status.scale >= 1 else [resolution_text(status.scale)]
+    warp = status.warp
+    if warp is None:
+        if status.adaptive:
+            return [f"adaptive {_fraction(status.scale)}", reason_text(status)]
+        return ["moving", resolution_text(status.scale), status.quality.value]
+    if warp.kind == "warped":
+        return ["warped", *share, f"{percent(warp.fresh)} new"]
+    return [warp.kind, *share]
+
+
+def reason_text(status: RenderStatus) -> str:
+    """Says in a few words why moving pictures do not rest on keyframes."""
+    return status.adaptive.partition(":")[0]
+
+
+def adaptive_sentence(status: RenderStatus) -> list[str]:
+    """Says in a sentence why moving pictures do not rest on keyframes; nothing where they do."""
+    return [f"No keyframes here: {status.adaptive}"] if status.adaptive else []
+
+
+def warp_error_text(error: float | None) -> str:
+    """Writes a mean squared error of colours in [0, 1] as the signal to noise ratio."""
+    if error is None:
+        return "not measured"
+    return f"{-10 * math.log10(error):.1f} dB" if error > 0 else "exact"
 
 
 def is_waiting(status: RenderStatus) -> bool:

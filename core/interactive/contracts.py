@@ -49,12 +49,14 @@ class Displayed:
     camera: Camera  # the one asked for
     kind: Kind
     image: np.ndarray  # uint8 [height, width, 4] contiguous, opaque; without grade
-    buffers: FrameBuffers  # the same as floats; its own copy
+    # The same as floats, its own copy. Opacity and depths are those of an opaque front layer, unless they
+    # were asked for or a keyframe is shown as it is.
+    buffers: FrameBuffers
     rays: int  # fresh ones that it cost
     holes: float  # share of the pixels that no keyframe showed
     guessed: float  # share of the pixels that are the mean of their neighbours
     error: float | None  # mean squared error of the warp, measured by the check rays; None: there were none
-    coarse: float = 0.0  # share of the pixels that read a coarse stand-in for a block
+    coarse: float = 0.0  # share of the pixels that read a coarse stand-in for a block, about
     lacking: np.ndarray | None = None  # bool [n_blocks] of a streamed field: read, but not in memory
 
 

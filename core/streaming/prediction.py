@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..camera import Camera, as_matrix
+from ..rotation import rotation, rotation_vector
 
 WINDOW = 0.4  # seconds over which motion is averaged
 CERTAIN = 0.12  # seconds of motion that show where a camera goes; less may be a tremble
@@ -55,7 +56,7 @@ class Motion:
             return False
         seconds = max(seconds, 1e-3)
         way = camera.eye - before.eye
-        turn = _rotation_vector(camera.matrix[:3, :3] @ before.matrix[:3, :3].T)
+        turn = rotation_vector(camera.matrix[:3, :3] @ before.matrix[:3, :3].T)
         velocity, known = way / seconds, self._velocity
         self._velocity = velocity
         is_far = float(np.linalg.norm(way)) > JUMP_SIDES * self._side
@@ -111,28 +112,6 @@ def _straight(steps: list[np.ndarray]) -> np.ndarray:
 
 def _moved(camera: Camera, way: np.ndarray, turn: np.ndarray) -> Camera:
     matrix = camera.matrix
-    matrix[:3, :3] = _rotation(turn) @ matrix[:3, :3]
+    matrix[:3, :3] = rotation(turn) @ matrix[:3, :3]
     matrix[:3, 3] += way
     return replace(camera, c2w=as_matrix(matrix))
-
-
-def _rotation_vector(rotation: np.ndarray) -> np.ndarray:
-    # Of angles well below pi; larger ones are jumps, of which only the angle counts.
-    skew = np.array(
-        [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]]
-    )
-    angle = math.acos(min(max((float(np.trace(rotation)) - 1) / 2, -1.0), 1.0))
-    sine = float(np.linalg.norm(skew))
-    if sine < 1e-12:
-        return np.array([angle if angle > 1 else 0.0, 0.0, 0.0])
-    return skew * (angle / sine)
-
-
-def _rotation(turn: np.ndarray) -> np.ndarray:
-    angle = float(np.linalg.norm(turn))
-    if angle == 0:
-        return np.eye(3)
-    x, y, z = turn / angle
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    rotation: np.ndarray = np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * (cross @ cross)
-    return rotation

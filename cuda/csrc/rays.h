@@ -21,14 +21,14 @@ LV_HD void ray_through(const LvView& view, int column, int row, float o[3], floa
   }
 }
 
-// t of sample k. F is float, or a vector of consecutive k on the host.
-template <class F>
-LV_HD F box_distance(const Ray& ray, float step, F k) {
+// t of sample k. F is float, or a vector on the host, there of one Ray or of several.
+template <class R, class F>
+LV_HD F box_distance(const R& ray, float step, F k) {
   return add_rn(like(k, ray.t_first), mul_rn(like(k, step), k));
 }
 
-template <class F>
-LV_HD F hull_distance(const Ray& ray, F fraction) {
+template <class R, class F>
+LV_HD F hull_distance(const R& ray, F fraction) {
   F near_part = mul_rn(like(fraction, ray.t_first), sub_rn(like(fraction, 1.0f), fraction));
   return add_rn(near_part, mul_rn(like(fraction, ray.t_last), fraction));
 }
@@ -38,8 +38,8 @@ LV_HD float sample_distance(const LvOptions& options, const Ray& ray, int k) {
                                      : box_distance(ray, options.step, (float)k);
 }
 
-template <class F>
-LV_HD F sample_position(const Ray& ray, int axis, F t) {
+template <class R, class F>
+LV_HD F sample_position(const R& ray, int axis, F t) {
   return add_rn(like(t, ray.o[axis]), mul_rn(like(t, ray.d[axis]), t));
 }
 

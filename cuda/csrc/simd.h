@@ -92,6 +92,39 @@ LV_HD uint32_t bits_of(IntVec mask) {
 #endif
 }
 
+// All ones in the lanes whose bits are set.
+LV_HD IntVec lanes_of(uint32_t bits) {
+#if defined(LV_AVX512)
+  return (IntVec)_mm512_movm_epi32((__mmask16)bits);
+#else
+  IntVec bit;
+  for (int i = 0; i < LANES; i++) bit[i] = 1 << i;
+  return ((IntVec{} + (int32_t)bits) & bit) != 0;
+#endif
+}
+
+// Which of `lanes` have their bit set in their word, as bits.
+LV_HD uint32_t set_bits(const uint64_t* words, IntVec word, IntVec bit, uint32_t lanes) {
+#if defined(LV_AVX512)
+  const __m512i all = (__m512i)word, shift = (__m512i)bit, one = _mm512_set1_epi64(1);
+  const __m512i low = _mm512_mask_i32gather_epi64(_mm512_setzero_si512(), (__mmask8)lanes,
+                                                  _mm512_castsi512_si256(all), words, 8);
+  const __m512i high = _mm512_mask_i32gather_epi64(_mm512_setzero_si512(), (__mmask8)(lanes >> 8),
+                                                   _mm512_extracti64x4_epi64(all, 1), words, 8);
+  const __m512i low_shift = _mm512_cvtepi32_epi64(_mm512_castsi512_si256(shift));
+  const __m512i high_shift = _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(shift, 1));
+  return _mm512_test_epi64_mask(_mm512_srlv_epi64(low, low_shift), one) |
+         (uint32_t)_mm512_test_epi64_mask(_mm512_srlv_epi64(high, high_shift), one) << 8;
+#else
+  uint32_t set = 0;
+  for (; lanes; lanes &= lanes - 1) {
+    int i = __builtin_ctz(lanes);
+    set |= (uint32_t)(words[word[i]] >> bit[i] & 1) << i;
+  }
+  return set;
+#endif
+}
+
 // Appends first + i for every set bit i and returns their number; up to LANES numbers are overwritten behind them.
 LV_HD int append_set(int32_t* to, int first, uint32_t bits) {
 #if defined(LV_AVX512)
@@ -126,6 +159,7 @@ LV_HD Vec max_of(Vec a, Vec b) { return a > b ? a : b; }
 LV_HD Vec choose(IntVec mask, Vec a, Vec b) { return mask ? a : b; }
 LV_HD IntVec to_int(Vec x) { return __builtin_convertvector(x, IntVec); }
 LV_HD Vec like(Vec, float value) { return splat<Vec>(value); }
+LV_HD Vec like(Vec, Vec value) { return value; }
 LV_HD Vec absolute(Vec x) { return (Vec)((IntVec)x & 0x7fffffff); }
 
 LV_HD Vec first_lanes() {

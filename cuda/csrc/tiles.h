@@ -16,6 +16,7 @@ struct OpenRow {
   int row;  // -1: none
   float weight, feature_weight, run_weight, run_moment;
   int op = -1, style = -1;  // of all samples; edited scenes only
+  bool is_prepared = false;  // whether prepare_ray was called for the ray
 };
 
 template <bool EDITED>
@@ -37,7 +38,7 @@ static void close_row(const TileJob& job, Batch& batch, OpenRow& open) {
   Batch& own = EDITED ? batch_of(job, batch, open.op) : batch;
   own.color_weight[open.row] = open.weight;
   own.scale[open.row] = 1.0f / open.feature_weight;
-  open = {-1, 0.0f, 0.0f, 0.0f, 0.0f, open.op, open.style};
+  open = {-1, 0.0f, 0.0f, 0.0f, 0.0f, open.op, open.style, open.is_prepared};
 }
 
 // Closes a row that the ray leaves.
@@ -63,6 +64,8 @@ static void shade_sample(const TileJob& job, Batch& batch, int ray_index, const 
   const LvOptions& options = job.options;
   if (options.quality == LV_FAST && open.weight >= options.cluster_weight) finish_row<EDITED>(job, batch, ray, open);
   if (open.row < 0) {
+    if (!open.is_prepared) prepare_ray(batch, ray_index, ray.d);
+    open.is_prepared = true;
     if constexpr (EDITED) open.row = begin_edited_row(job, batch, {ray_index, open.op, open.style}, ray.d, sums);
     else open.row = begin_row(batch, ray_index, sums);
   }
@@ -172,6 +175,48 @@ static bool place_samples(const TileJob& job, const Ray& ray, int k, Pending& pe
   return true;
 }
 
+// Moves the beginnings of up to LANES rays to their first samples that may count, all rays at once.
+static void approach(const TileJob& job, const LvMask& mask, Ray* rays, int n) {
+  const LvOptions& options = job.options;
+  float first[LANES], last[LANES], spacing[LANES], d[3][LANES], slope[3][LANES], fractions[LANES] = {};
+  int32_t begin[LANES], end[LANES];
+  for (int i = 0; i < LANES; i++) {
+    const Ray& ray = rays[i < n ? i : 0];
+    first[i] = ray.t_first, last[i] = ray.t_last, spacing[i] = ray.spacing;
+    begin[i] = ray.begin, end[i] = i < n ? ray.end : 0;
+    float of_ray[3];
+    mask_slopes(mask, ray, of_ray);
+    for (int axis = 0; axis < 3; axis++) d[axis][i] = ray.d[axis], slope[axis][i] = of_ray[axis];
+  }
+  RayLanes lanes = {load<Vec>(first), load<Vec>(last), load<Vec>(spacing), {}, {}, {}};
+  for (int axis = 0; axis < 3; axis++) {
+    lanes.o[axis] = splat<Vec>(rays[0].o[axis]);
+    lanes.d[axis] = load<Vec>(d[axis]);
+    lanes.slope[axis] = load<Vec>(slope[axis]);
+  }
+  IntVec k, ends;
+  memcpy(&k, begin, sizeof k);
+  memcpy(&ends, end, sizeof ends);
+  for (uint32_t left; (left = bits_of(k < ends));) {
+    Vec t, at[3];
+    if (options.sampling == LV_HULL) {
+      for (uint32_t at_work = left; at_work; at_work &= at_work - 1) {
+        const int i = __builtin_ctz(at_work);
+        fractions[i] = options.fractions[k[i]];
+      }
+      t = hull_distance(lanes, load<Vec>(fractions));
+    } else {
+      t = box_distance(lanes, options.step, __builtin_convertvector(k, Vec));
+    }
+    for (int axis = 0; axis < 3; axis++) at[axis] = mask_coordinate(mask, axis, sample_position(lanes, axis, t));
+    const IntVec empty = empty_lanes(mask, lanes, at, left) & (k < ends);
+    ends = empty > 0 ? ends : k;  // the others have arrived
+    k += empty;
+  }
+  memcpy(begin, &k, sizeof k);
+  for (int i = 0; i < n; i++) rays[i].begin = begin[i] < rays[i].end ? begin[i] : rays[i].end;
+}
+
 // First sample from k on that may count; whole empty bricks are jumped.
 static int jump_empty(const TileJob& job, const LvMask& mask, const Ray& ray, const float slope[3], int k) {
   while (k < ray.end) {
@@ -188,14 +233,11 @@ template <bool EDITED>
 static void march_ray(const TileJob& job, Batch& batch, int ray_index, Ray& ray, Composite* sums) {
   const LvMask* room = room_of<EDITED>(job);
   float slope[3] = {0.0f, 0.0f, 0.0f};
-  if (room) {
-    clip_to_mask(*room, ray);
-    mask_slopes(*room, ray, slope);
-  }
+  if (room) mask_slopes(*room, ray, slope);
   Pending pending;
   pending.n = 0;
   OpenRow open = {-1, 0.0f, 0.0f, 0.0f, 0.0f};
-  bool alive = true, look_ahead = room != 0;
+  bool alive = true, look_ahead = false;
   for (int k = ray.begin; alive && k < ray.end; k += LANES) {
     if (look_ahead) k = jump_empty(job, *room, ray, slope, k);
     if (k >= ray.end) break;
@@ -291,14 +333,21 @@ template <bool EDITED>
 static bool render_tile(const TileJob& job, Batch& batch, int tile) {
   Ray rays[TILE_RAYS];
   Composite sums[TILE_RAYS];
+  const LvMask* room = room_of<EDITED>(job);
+  int n_rays = 0;
   bool whole = visit_tile(job, tile, [&](const Pixel& pixel) {
-    const int n = pixel.n;
-    rays[n] = start_ray(job.packed.field, job.options, job.view, pixel.column, pixel.row);
-    start_at(rays[n], pixel.start);
-    sums[n] = start_composite();
-    prepare_ray(batch, n, rays[n].d);
-    march_ray<EDITED>(job, batch, n, rays[n], sums);
+    Ray& ray = rays[n_rays];
+    ray = start_ray(job.packed.field, job.options, job.view, pixel.column, pixel.row);
+    start_at(ray, pixel.start);
+    if (room) clip_to_mask(*room, ray);
+    sums[n_rays++] = start_composite();
   });
+  for (int i = 0; whole && room && i < n_rays; i += LANES)
+    approach(job, *room, rays + i, n_rays - i < LANES ? n_rays - i : LANES);
+  for (int i = 0; whole && i < n_rays; i++) {
+    march_ray<EDITED>(job, batch, i, rays[i], sums);
+    whole = !*job.cancel;
+  }
   [[maybe_unused]] const int n_sources = EDITED ? job.options.edits->n_sources : 0;
   if (!whole) {
     drop_rows(batch);

@@ -17,8 +17,10 @@ from ..commands import (
     SetTargetFps,
 )
 from ..shortcuts import Action, keys_of
-from ..state import Mode, RenderPreferences, SceneFacts, ViewerState
+from ..state import Mode, RenderPreferences, RenderStatus, SceneFacts, ViewerState
 from ..theme import icon
+from ..units import adaptive_sentence, reason_text
+from ..widgets import TOOLTIP_DELAY
 from .panel import DockedPanel, Submit
 
 MODE_WORDS = {
@@ -60,6 +62,7 @@ class RenderPanel(DockedPanel):
 
     _scene: SceneFacts | None = None
     _render: RenderPreferences | None = None
+    _reason = ""  # why moving pictures do not rest on keyframes
 
     def build_content(self, submit: Submit) -> None:
         """Makes the sections."""
@@ -83,6 +86,9 @@ class RenderPanel(DockedPanel):
 
     def show_content(self, state: ViewerState) -> None:
         """Sets the widgets to a state."""
+        if state.status.adaptive != self._reason:
+            self._reason = state.status.adaptive
+            self._show_reason(state.status)
         if state.scene is not self._scene:
             self._scene, self._render = state.scene, None
         if state.render == self._render:
@@ -98,6 +104,12 @@ class RenderPanel(DockedPanel):
         dpg.configure_item(self._own_row, show=named == OWN_BACKGROUND)
         if render.background is not None and not dpg.is_item_active(self._own):
             dpg.set_value(self._own, [*(255 * channel for channel in render.background), 255])
+
+    def _show_reason(self, status: RenderStatus) -> None:
+        """Says why moving pictures do not rest on keyframes, if they do not."""
+        dpg.configure_item(self._adaptive, show=bool(status.adaptive))
+        dpg.set_value(self._adaptive, f"Lower resolution while moving: {reason_text(status)}")
+        dpg.set_value(self._adaptive_hint, "\n".join(adaptive_sentence(status)))
 
     def _build_background(self) -> None:
         ui = self.widgets
@@ -115,7 +127,7 @@ class RenderPanel(DockedPanel):
 
     def _build_quality(self) -> None:
         ui, submit = self.widgets, self._submit
-        with ui.row("While moving", "The resolution follows this frame rate"):
+        with ui.row("While moving", "Rays, and if need be the resolution, follow this frame rate"):
             self._fps = ui.slider(
                 FPS_LOW,
                 FPS_HIGH,
@@ -124,6 +136,10 @@ class RenderPanel(DockedPanel):
             )
         with ui.row("Never below", "Smallest resolution while moving"):
             self._floor = self._combo(FLOORS.values(), lambda words: submit(SetFloor(_key(FLOORS, words))))
+        self._adaptive = ui.text("", "muted", show=False)
+        with dpg.tooltip(self._adaptive, delay=TOOLTIP_DELAY) as tip:
+            dpg.bind_item_theme(tip, self.look.themes["tip"])
+            self._adaptive_hint = dpg.add_text("")
         with ui.row("At rest", QUALITY_HINT):
             self._rest = self._combo(
                 QUALITIES.values(), lambda words: submit(SetQualityAtRest(_key(QUALITIES, words)))

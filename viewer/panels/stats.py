@@ -10,14 +10,29 @@ from pathlib import Path
 import dearpygui.dearpygui as dpg
 
 from ...core.streaming.contracts import StreamStatus
-from ..state import RenderStatus, ViewerState
+from ..state import RenderStatus, ViewerState, WarpStatus
 from ..stream_text import blocks_text, given_up, of_total, rate_of, totals_text
-from ..units import bytes_text, duration_text, nice_length, plural, quality_text
+from ..units import (
+    bytes_text,
+    duration_text,
+    grouped,
+    nice_length,
+    percent,
+    plural,
+    quality_text,
+    warp_error_text,
+)
 from .panel import DockedPanel, Submit
 
 HISTORY = 120  # pictures that the plot shows
 LOWEST_SCALE = 50.0  # ms at the top of the plot at least
 PLOT_HEIGHT = 112  # logical pixels
+WARP_ROWS = {
+    "Rays": "Rendered for the last moving picture, and their share of its pixels",
+    "Holes": "Pixels that no keyframe showed, and those that had to be guessed from their neighbours",
+    "Keyframe": "Time from the newest keyframe to the last moving picture",
+    "Warp": "Likeness of what keyframes showed to rays that checked it here and there",
+}
 STREAM_ROWS = {
     "Blocks": "Of those that the view wants, how many are there",
     "Memory": "What blocks take where rendering happens, of its budget",
@@ -38,6 +53,7 @@ class StatsPanel(DockedPanel):
 
     _status: RenderStatus | None = None
     _streamed: StreamStatus | None = None
+    _has_warped = False  # a picture was warped in this run
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)
@@ -54,9 +70,11 @@ class StatsPanel(DockedPanel):
             self._shown = ui.fact("Shown", hint="What the picture in the viewport is worth")
             self._cost = ui.fact("Picture", hint="Time to render the last complete picture")
             self._rate = ui.fact("Rate", hint="Pictures per second while moving")
-            self._size = ui.fact("Size", hint="Pixels of the picture shown, and rays for each")
+            self._size = ui.fact("Size", hint="Pixels of the picture shown, and rays that made it")
             self._queue = ui.fact("Renderer", hint="What the render thread is doing")
             self._build_plot()
+        with dpg.group(show=False) as self._warp_group, ui.section("While moving"):
+            self._warp = {name: ui.fact(name, hint=hint) for name, hint in WARP_ROWS.items()}
         with ui.section("Machine"):
             self._backend = ui.fact("Backend", hint="The code that renders")
             self._memory = ui.fact("Memory", hint="Resident memory of this process")
@@ -77,18 +95,31 @@ class StatsPanel(DockedPanel):
             self._shown: quality_text(status),
             self._cost: duration_text(status.frame_ms),
             self._rate: f"{status.fps:.1f} fps" if status.fps else "at rest",
-            self._size: f"{status.width} × {status.height}  ·  {status.width * status.height:,} rays".replace(
-                ",", " "
-            ),
+            self._size: f"{status.width} × {status.height}{_rays(status)}",
             self._queue: "idle" if status.finished else "moving" if status.moving else "refining",
             self._backend: status.backend,
             self._memory: bytes_text(resident_bytes()),
         }
         for item, words in facts.items():
             dpg.set_item_label(item, words)
+        if status.warp is not None:
+            self._show_warp(status.warp)
+        dpg.configure_item(self._warp_group, show=self._has_warped and not status.adaptive)
         if status.frame_ms > 0 and (status.moving or status.finished):
             self._times.append(status.frame_ms)
             self._draw_plot()
+
+    def _show_warp(self, warp: WarpStatus) -> None:
+        """Writes how the last moving picture came about."""
+        self._has_warped = True
+        facts = {
+            "Rays": f"{grouped(warp.rays, 0)}  ·  {percent(warp.fresh)}",
+            "Holes": f"{100 * warp.holes:.1f} %  ·  {100 * warp.guessed:.1f} % guessed",
+            "Keyframe": f"{warp.age:.1f} s old",
+            "Warp": warp_error_text(warp.error),
+        }
+        for name, words in facts.items():
+            dpg.set_item_label(self._warp[name], words)
 
     def _show_stream(self, status: StreamStatus | None) -> None:
         dpg.configure_item(self._stream_group, show=status is not None)
@@ -130,6 +161,11 @@ class StatsPanel(DockedPanel):
         dpg.set_axis_limits(self._y_axis, 0, top)
         ticks = [(duration_text(k * step) if k else "0", k * step) for k in range(3) if k * step <= top]
         dpg.set_axis_ticks(self._y_axis, tuple(ticks))
+
+
+def _rays(status: RenderStatus) -> str:
+    """Says how many rays a picture took that was rendered in one piece."""
+    return "" if status.warp else f"  ·  {grouped(status.width * status.height, 0)} rays"
 
 
 def resident_bytes() -> int:

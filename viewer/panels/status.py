@@ -14,7 +14,7 @@ from ..navigation import above_ground, flying_speed
 from ..state import JobStatus, ViewerState
 from ..stream_text import activity_text, given_up, of_total, rate_of
 from ..theme import icon
-from ..units import Units, bytes_text, grouped, heading_text, quality_text
+from ..units import Units, adaptive_sentence, bytes_text, grouped, heading_text, quality_text
 from ..widgets import TOOLTIP_DELAY, Widgets
 from .panel import Host, Submit
 from .stats import resident_bytes
@@ -35,7 +35,12 @@ JOB = 168 + 64 + 40 + 24 + 3 * GAP  # what is worked on in the background, and t
 STREAM = 208 + GAP  # what streaming does
 STREAM_HINT = "Blocks that the view needs, and what is read of them"
 GIVEN_UP = 288 + GAP  # what the memory budget costs
-RIGHT = 64 + 164 + 8 + 56 + 64 + 104 + 7 * GAP + 24  # what stands at the right, with all gaps and padding
+QUALITY = 196  # what the picture is worth
+QUALITY_HINT = """Quality shown; refines to exact at rest.
+Warped: keyframes seen from here, and rays where they show nothing or would show it wrong
+Coarse: no keyframe shows this view yet
+Adaptive: rendered in one piece, at the resolution that is fast enough"""
+RIGHT = 64 + QUALITY + 8 + 56 + 64 + 104 + 7 * GAP + 24  # what stands at the right, with all gaps and padding
 
 
 class StatusBar:
@@ -53,6 +58,7 @@ class StatusBar:
         self._has_job = False
         self._has_given_up = False  # something, to stay within the memory budget
         self._status: StreamStatus | None = None
+        self._adaptive = ""  # why moving pictures are not warped
         self._total = _physical_memory()
 
     def build(self, submit: Submit) -> None:
@@ -79,9 +85,10 @@ class StatusBar:
                     ui.icon("x", "Cancel", lambda: self.host.session.jobs.cancel())
                 self._build_stream()
                 self._rate = ui.label("", 64, "right", "Pictures per second while moving", "small")
-                self._quality = ui.label(
-                    "", 164, "right_value", "Quality shown; refines to exact at rest", "small"
-                )
+                self._quality = ui.label("", QUALITY, "right_value", None, "small")
+                with dpg.tooltip(self._quality, delay=TOOLTIP_DELAY) as tip:
+                    dpg.bind_item_theme(tip, self.look.themes["tip"])
+                    self._quality_hint = dpg.add_text(QUALITY_HINT)
                 dpg.add_spacer(width=px(8))
                 ui.label("Memory", 56, "label", None, "small")
                 with dpg.group():
@@ -146,6 +153,9 @@ class StatusBar:
         status = state.status
         self._set(self._rate, "idle" if status.finished else f"{status.fps:.1f} fps" if status.fps else "")
         self._set(self._quality, self._doing(state))
+        if status.adaptive != self._adaptive:
+            self._adaptive = status.adaptive
+            dpg.set_value(self._quality_hint, "\n".join([QUALITY_HINT, *adaptive_sentence(status)]))
         self._show_job(state.job)
         self._show_stream(self.host.session.stream_status)
 

@@ -1,0 +1,320 @@
+"""The interactive engine: pictures of a moving camera from keyframes and a few fresh rays.
+
+A displayed picture is looked up in finished keyframes, and where these fail it is rendered anew or, at last,
+guessed. Meanwhile the next keyframe is rendered little by little, for where the camera is expected to be.
+What is shown is a function of the scene, the looks, the cameras with their times, and the budgets, whatever
+the number of threads. Exact pictures are never made here; they only come in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...cuda import ops
+from ...cuda.tables import FrameBuffers, RenderControl
+from ...cuda.warp import KeyframeBuilder, Warp
+from ...cuda.warp_tables import Counts, Keyframe, WarpSettings
+from ..camera import Camera, camera_at
+from ..rays import view_of
+from ..render import Renderer
+from .casting import PACK, Caster
+from .contracts import Budget, Course, Displayed, Kind, Look, Refined
+from .course import Motion
+from .ring import Chosen, Held, Ring, colors_of
+from .scatter import scattered
+from .under_way import UnderWay
+
+COVERED = 0.4  # share of the view that keyframes must show: with less, a coarse picture comes first
+COARSE_SCALE = 0.25  # share of the resolution per side
+MARGIN_STEPS = 4.0  # that a ray starts before the surface that is expected
+FRONT_STEPS = 8.0  # that a front layer is deep
+STARTING = 1 / 75  # cost of beginning a keyframe, in rays for each of its pixels
+LONGEST = 2.0  # seconds that a keyframe is expected to take at most
+SIZES = 3  # of pictures whose scratch memory is kept
+
+
+@dataclass(frozen=True)
+class _Fresh:
+    """What the fresh rays of a picture have brought."""
+
+    n: int = 0
+    guessed: int = 0  # pixels that are the mean of their neighbours
+    error: float | None = None
+    lacking: int = 0  # pixels that read a coarse stand-in for a block
+    lacks: np.ndarray | None = None  # bool [n_blocks]
+
+
+class Engine:
+    """Makes the pictures of one renderer's scene while the camera moves. For one thread, `cancel`s aside."""
+
+    def __init__(self, renderer: Renderer, threads: int = 0) -> None:
+        """`threads` is how many may be used; 0: all cores of this process."""
+        self._renderer = renderer
+        self._caster = Caster(renderer, threads)
+        self._threads = threads
+        self._ring = Ring()
+        self._motion = Motion()
+        self._under_way: UnderWay | None = None
+        self._warps: dict[tuple[int, int], Warp] = {}  # by size, the last one used last
+        self._camera: Camera | None = None  # that was displayed last
+        self._look = Look()
+        self._budget = Budget(0, 0, 0, 0)
+        self._course: Course | None = None
+        self._stays = False  # whether the next keyframe is to be of the displayed camera
+        self._blocks: object = None  # stands for the blocks in memory that the keyframes were judged by
+        step = float(renderer.model.step)
+        self._settings = WarpSettings(margin=MARGIN_STEPS * step)
+        self._front = FRONT_STEPS * step
+
+    def serves(self, look: Look) -> str | None:
+        """Returns why the engine cannot show a look, in a few words; None: it can."""
+        return self._caster.serves(look)
+
+    @property
+    def keyframe(self) -> Keyframe | None:
+        """The newest keyframe."""
+        return self._ring.newest.keyframe if self._ring.newest else None
+
+    @property
+    def keyframe_share(self) -> float:
+        """Share of the keyframe under way that is finished, in [0, 1]; 0: there is none."""
+        return self._under_way.share if self._under_way else 0.0
+
+    def display(
+        self,
+        camera: Camera,
+        look: Look,
+        budget: Budget,
+        now: float,
+        course: Course | None = None,
+        planes: bool = False,
+    ) -> Displayed:
+        """Makes the picture of a camera.
+
+        Args:
+            camera: Where from. One that stays the same for longer than others did is taken to rest.
+            look: What is to be seen.
+            budget: Rays that it may cost.
+            now: Seconds, never falling.
+            course: Where the camera will be, where that is known.
+            planes: Whether opacity and depths are wanted as well.
+        """
+        if camera == self._camera and look.edits is not self._look.edits:  # nothing else moves
+            budget = Budget(budget.total, 0, budget.total, 0, budget.check)
+        self._see(look)
+        self._motion.note(camera, now)
+        self._camera, self._budget, self._course = camera, budget, course
+        self._stays = self._motion.rests
+        if self._stays and self._under_way is not None and self._under_way.camera != camera:
+            self._under_way = None
+        warp = self._warp_for(camera)
+        warp.next()
+        held = self._ring.at(camera)
+        if held is not None:
+            self._ring.stand_at(held)
+            warp.show(held.keyframe)
+            return self._displayed(warp, Kind.KEYFRAME, [held], _Fresh(), 0)
+        chosen, counts = self._project(warp, camera, planes)
+        rays = 0
+        if counts is None or counts.coverage < COVERED:
+            rays = self._begin_coarse(camera, look)
+            self._motion.note(camera, now)
+            chosen, counts = self._project(warp, camera, planes)
+            assert counts is not None, "there is a coarse keyframe"
+        if self._under_way is not None and self._under_way.camera == camera:
+            warp.show_part(self._under_way.builder, self._under_way.finished)
+        fresh = self._freshen(warp, chosen, counts.holes, budget)
+        kind = Kind.COARSE if self._ring.is_coarse else Kind.WARPED
+        return self._displayed(warp, kind, list(chosen.held), replace(fresh, n=fresh.n + rays), counts.holes)
+
+    def refine(self, n: int, cancelled: RenderControl | None = None) -> Refined:
+        """Renders some rays of the next keyframe; begins one where there is none.
+
+        Args:
+            n: Rays. The last pack of them is completed.
+            cancelled: May be cancelled from any thread, which ends the work after the packs under way. What
+                is finished stays.
+
+        Returns:
+            What was done. No rays, not cancelled: the picture that is displayed cannot be bettered.
+        """
+        if cancelled is not None and cancelled.is_cancelled:
+            return Refined(0, False)
+        under_way = self._under_way
+        if under_way is None:
+            under_way = self._under_way = self._begin()
+            if under_way is None:
+                return Refined(0, False)
+            n = max(n - round(STARTING * under_way.n_pixels), PACK)
+        rays = 0
+        while rays < n:
+            done = under_way.advance(self._caster, -(-(n - rays) // PACK) * PACK, cancelled)
+            rays += done
+            if under_way.is_finished and not under_way.renew(self._have_come):
+                self._finish(under_way)
+                return Refined(rays, True, under_way.needs)
+            if not done or (cancelled is not None and cancelled.is_cancelled):
+                break
+        return Refined(rays, False)
+
+    def adopt(
+        self,
+        camera: Camera,
+        look: Look,
+        buffers: FrameBuffers,
+        lacking: np.ndarray | None = None,
+        lacks: np.ndarray | None = None,
+    ) -> None:
+        """Takes a finished picture, however it was made, as the newest keyframe.
+
+        Args:
+            camera: That it was rendered from.
+            look: That it shows.
+            buffers: The picture, with its front layer.
+            lacking: Pixels that read coarse stand-ins for blocks; None: none did. bool [height, width]
+            lacks: The blocks that these stand for. bool [n_blocks]
+        """
+        builder = KeyframeBuilder(view_of(camera))
+        builder.put_picture(buffers)
+        if lacking is not None:
+            builder.lacking[:] = lacking
+        held = Held(camera, look, builder.finish(), lacks)
+        held.see(self._look, self._front, self._have_come)
+        self._ring.add(held)
+        if self._under_way is not None and self._under_way.camera == camera:
+            self._under_way = None
+
+    def prepare(self, cancelled: RenderControl | None = None) -> None:
+        """Finds out where the field holds anything, once, so that rays are cheaper from then on.
+
+        That takes about a second of processor time: it is for when nothing else is to be done.
+
+        Args:
+            cancelled: May be cancelled from any thread; then the next call begins again.
+        """
+        self._caster.prepare(cancelled)
+
+    def forget(self) -> None:
+        """Forgets all pictures and motion."""
+        self._ring, self._motion = Ring(), Motion()
+        self._under_way, self._camera = None, None
+        self._warps.clear()
+
+    # What is looked at
+
+    def _see(self, look: Look) -> None:
+        """Finds out what keyframes are worth for a look and the blocks that are in memory now."""
+        stream = self._renderer.stream
+        blocks = (stream.residency, stream.residency.version) if stream is not None else None
+        before, self._look = self._look, look
+        if look.edits is not before.edits or colors_of(look) != colors_of(before):
+            if self._under_way is not None and not self._under_way.follow(look, self._front):
+                self._under_way = None
+            for warp in self._warps.values():
+                warp.forget()
+            for held in self._ring.held:
+                held.see(look, self._front, self._have_come)
+        elif blocks != self._blocks:
+            for held in self._ring.held:
+                held.look_for(self._have_come)
+        self._blocks = blocks
+
+    def _missing(self, lacks: np.ndarray) -> np.ndarray:
+        """Returns which of some blocks are not in memory now. lacks: bool [n_blocks]"""
+        stream, edits = self._renderer.stream, self._look.edits
+        missing = lacks.copy()
+        if stream is not None:
+            blocks = stream.residency.tables(edits.variants if edits else ()).blocks
+            for block in np.flatnonzero(lacks):
+                missing[block] = blocks[block] is None
+        return missing
+
+    def _have_come(self, lacks: np.ndarray) -> bool:
+        """Whether any of some blocks are in memory now. lacks: bool [n_blocks]"""
+        return bool((self._missing(lacks) != lacks).any())
+
+    # The picture
+
+    def _project(self, warp: Warp, camera: Camera, planes: bool) -> tuple[Chosen, Counts | None]:
+        chosen = self._ring.choose(camera)
+        if not chosen.held:
+            return chosen, None
+        return chosen, warp.project(view_of(camera), chosen.sources, self._settings, chosen.fade, planes)
+
+    def _begin_coarse(self, camera: Camera, look: Look) -> int:
+        """Renders a coarse keyframe, which a full one of this camera will follow; returns its rays."""
+        coarse = camera_at(camera, COARSE_SCALE)
+        under_way = UnderWay(coarse, look, n_blocks=self._caster.n_blocks)
+        rays = under_way.advance(self._caster, under_way.n_pixels, None)
+        self._ring.add(under_way.finish(is_coarse=True))
+        self._motion.forget()
+        self._under_way, self._stays = None, True
+        return rays
+
+    def _freshen(self, warp: Warp, chosen: Chosen, holes: int, budget: Budget) -> _Fresh:
+        """Renders pixels anew as the budget allows, and guesses what is left."""
+        assert self._camera is not None, "it is being displayed"
+        room = max(budget.total - budget.key, 0)
+        fill = min(budget.fill, holes, room)
+        edge = min(budget.edge, room - fill)
+        choice = warp.choose(fill, edge, budget.check)
+        error, lacking, lacks = None, 0, None
+        if len(choice.pixels):
+            start = choice.start if chosen.is_all_good else None
+            cast = self._caster.cast(self._camera, self._look, choice.pixels, start)
+            error, lacking, lacks = warp.put(choice, cast.buffers), int(cast.lacking.sum()), cast.lacks
+        return _Fresh(len(choice.pixels), warp.fill_rest(), error, lacking, lacks)
+
+    def _displayed(self, warp: Warp, kind: Kind, held: list[Held], fresh: _Fresh, holes: int) -> Displayed:
+        assert self._camera is not None, "it is being displayed"
+        n_pixels = warp.width * warp.height
+        lacking = [each.lacks for each in held if each.lacks is not None]
+        lacking += [fresh.lacks] if fresh.lacks is not None else []
+        return Displayed(
+            camera=self._camera,
+            kind=kind,
+            image=warp.image(),
+            buffers=warp.buffers(),
+            rays=fresh.n,
+            holes=holes / n_pixels,
+            guessed=fresh.guessed / n_pixels,
+            error=fresh.error,
+            coarse=min(held[0].lacking_share + fresh.lacking / n_pixels, 1.0),
+            lacking=self._missing(np.logical_or.reduce(lacking)) if lacking else None,
+        )
+
+    def _warp_for(self, camera: Camera) -> Warp:
+        size = camera.width, camera.height
+        warp = self._warps.pop(size, None) or ops.open_warp(*size, self._threads)
+        self._warps[size] = warp
+        while len(self._warps) > SIZES:
+            del self._warps[next(iter(self._warps))]
+        return warp
+
+    # The next keyframe
+
+    def _begin(self) -> UnderWay | None:
+        """Begins the next keyframe; None where it would be one that there is, or nothing is displayed."""
+        if self._camera is None:
+            return None
+        camera = self._camera
+        if not self._stays:
+            n_pixels = camera.width * camera.height
+            seconds = min(self._motion.interval * n_pixels / max(self._budget.key, 1), LONGEST)
+            camera = self._motion.ahead(seconds, self._course)
+        if self._ring.at(camera) is not None:
+            return None
+        start = None
+        if geometry := self._ring.geometry:
+            warp = self._warps[next(reversed(self._warps))]
+            pixels = scattered(camera.width, camera.height).pixels
+            start = warp.starts(view_of(camera), geometry, pixels, self._settings)
+        return UnderWay(camera, self._look, start, self._settings.margin, self._caster.n_blocks)
+
+    def _finish(self, under_way: UnderWay) -> None:
+        held = under_way.finish()
+        held.look_for(self._have_come)
+        self._ring.add(held)
+        self._under_way = None

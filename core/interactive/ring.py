@@ -1,0 +1,194 @@
+"""The finished keyframes: the newest, the one before, and a coarse one where neither shows the view."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...cuda.warp_tables import BORDER, FAR, Keyframe, Source
+from ..camera import Camera
+from ..rotation import rotation_vector
+from .changes import blocks_trust, changed_boxes, trust_of
+from .contracts import Look
+
+FADES = (0.25, 0.5, 0.75)  # share of a keyframe in the pictures after it has come to be the first source
+SAMPLED = 8  # every so many rows and columns tell a typical depth
+DETAIL = 0.1  # radians that a keyframe is worse by for pixels e times as large
+
+BlocksCame = Callable[[np.ndarray], bool]  # whether any of these blocks are there now
+
+
+class Held:
+    """A finished keyframe, and what it is worth for what is looked at now."""
+
+    def __init__(
+        self,
+        camera: Camera,
+        look: Look,
+        keyframe: Keyframe,
+        lacks: np.ndarray | None = None,
+        is_coarse: bool = False,
+    ) -> None:
+        """Takes a keyframe that has just been made.
+
+        Args:
+            camera: That it was rendered from.
+            look: That it shows.
+            keyframe: The picture.
+            lacks: Blocks of a streamed field that were read but not in memory. bool [n_blocks]
+            is_coarse: It has only a part of the resolution.
+        """
+        self.camera, self.look, self.keyframe, self.lacks = camera, look, keyframe, lacks
+        self.is_coarse = is_coarse
+        depth = keyframe.color[BORDER:-BORDER:SAMPLED, BORDER:-BORDER:SAMPLED, 3]
+        near = depth[depth < FAR]
+        self._depth = float(np.median(near)) if len(near) else FAR
+        self._is_alike = self._is_there = True  # in colour; in geometry, if only in parts
+        self._edited: np.ndarray | None = None  # what edits void; values of Trust, None: nothing
+        self._trust: np.ndarray | None = None  # and what blocks make stale
+
+    def see(self, look: Look, margin: float, have_come: BlocksCame) -> None:
+        """Finds out what is still good in a look.
+
+        Args:
+            look: What is looked at.
+            margin: How far behind its mean depth a front layer may reach, scene units.
+            have_come: Tells whether blocks that the keyframe lacked are there now.
+        """
+        self._is_alike = colors_of(look) == colors_of(self.look)
+        boxes = changed_boxes(self.look.edits, look.edits)
+        self._is_there = boxes is not None
+        self._edited = trust_of(self.keyframe, boxes, margin) if boxes else None
+        self.look_for(have_come)
+
+    def look_for(self, have_come: BlocksCame) -> None:
+        """Finds out whether blocks that were lacking have come."""
+        self._trust = self._edited
+        if self.lacks is not None and self.lacks.any() and have_come(self.lacks):
+            stale = blocks_trust(self.keyframe)
+            self._trust = stale if self._edited is None else np.maximum(stale, self._edited)
+
+    @property
+    def shows(self) -> bool:
+        """Whether any of its colours can be shown."""
+        return self._is_alike and self._is_there
+
+    @property
+    def is_good(self) -> bool:
+        """Whether all of it can be shown, and nothing better is known."""
+        return self.shows and self._trust is None
+
+    @property
+    def source(self) -> Source:
+        """The keyframe with what its colours are worth."""
+        return Source(self.keyframe, self._trust)
+
+    @property
+    def geometry(self) -> Source | None:
+        """The keyframe with what its depths are worth, if anything."""
+        return Source(self.keyframe, self._edited) if self._is_there else None
+
+    @property
+    def lacking_share(self) -> float:
+        """Share of the pixels that read a coarse stand-in for a block."""
+        return float(np.mean(self.keyframe.lacking)) if self.lacks is not None else 0.0
+
+    def distance(self, camera: Camera) -> float:
+        """Returns how far a view is from the keyframe's: radians, of the turn and of what the way makes."""
+        between = np.linalg.inv(self.camera.matrix) @ camera.matrix
+        turn = float(np.linalg.norm(rotation_vector(between[:3, :3])))
+        way = float(np.linalg.norm(self.camera.eye - camera.eye)) / max(self._depth, 1e-9)
+        detail = abs(math.log(camera.fl_y / self.camera.fl_y))
+        return turn + way + DETAIL * detail
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Keyframes for one picture, best first."""
+
+    held: tuple[Held, ...]
+    fade: float = 1.0  # share of the first where the second shows the same
+
+    @property
+    def sources(self) -> list[Source]:
+        """As the warp wants them."""
+        return [each.source for each in self.held]
+
+    @property
+    def is_all_good(self) -> bool:
+        """Whether the scene is as all of them show it."""
+        return all(each.is_good for each in self.held)
+
+
+class Ring:
+    """At most two keyframes and a coarse one, in the order of their coming."""
+
+    def __init__(self) -> None:
+        self.newest: Held | None = None
+        self.previous: Held | None = None
+        self.coarse: Held | None = None
+        self._is_followed = False  # whether a full keyframe has come since the coarse one
+        self._first: Held | None = None  # source of the last picture
+        self._before: Held | None = None  # the first source before that
+        self._age = len(FADES)  # pictures since they changed places
+
+    @property
+    def held(self) -> list[Held]:
+        """All keyframes."""
+        return [each for each in (self.newest, self.previous, self.coarse) if each is not None]
+
+    @property
+    def is_coarse(self) -> bool:
+        """Whether what is seen has been rendered at a part of the resolution only."""
+        return self.coarse is not None and not self._is_followed
+
+    @property
+    def geometry(self) -> list[Source]:
+        """All keyframes with depths that can be relied on."""
+        return [source for each in self.held if (source := each.geometry) is not None]
+
+    def add(self, held: Held) -> None:
+        """Takes in the newest keyframe, for the oldest, or for one that has the same camera."""
+        self._is_followed = not held.is_coarse
+        if held.is_coarse:
+            self.coarse = held
+            return
+        if self.newest is not None and self.newest.camera != held.camera:
+            self.previous = self.newest
+        self.newest = held
+
+    def at(self, camera: Camera) -> Held | None:
+        """Returns the full keyframe of this very camera that is wholly good, if there is one."""
+        full = (each for each in (self.newest, self.previous) if each is not None)
+        return next((each for each in full if each.camera == camera and each.is_good), None)
+
+    def choose(self, camera: Camera) -> Chosen:
+        """Returns the keyframes to make a picture from, and goes on with the fade between the first ones."""
+        usable = [each for each in self.held if each.shows]
+        order = sorted(usable, key=lambda each: (each.is_coarse, each.distance(camera)))
+        first = order[0] if order else None
+        if first is not self._first:
+            self._first, self._before, self._age = first, self._first, 0
+        before = self._before
+        if self._age >= len(FADES) or before is None or before not in order:
+            self._age = len(FADES)
+            if self._is_followed:
+                self.coarse = None
+                order = [each for each in order if not each.is_coarse]
+            return Chosen(tuple(order))
+        fade = FADES[self._age]
+        self._age += 1
+        order.remove(before)
+        return Chosen((order[0], before, *order[1:]), fade)
+
+    def stand_at(self, held: Held) -> None:
+        """A picture was made of one keyframe as it is: the next one does not fade from others."""
+        self._first, self._before, self._age = held, None, len(FADES)
+
+
+def colors_of(look: Look) -> tuple[object, ...]:
+    """Returns what all colours depend on."""
+    return look.appearance.mix, look.appearance.latent, look.background
