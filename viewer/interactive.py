@@ -112,7 +112,7 @@ class Interactive:
 
     def _serve(self, turn: Turn, job: Job) -> None:
         scale = min(self._controller.scale, job.resolution)
-        budget = self._controller.budget
+        budget = self._controller.budget_at(scale)
         began = time.perf_counter()
         displayed = self._display(turn, job, scale, budget, began)
         published = time.perf_counter()
@@ -120,6 +120,7 @@ class Interactive:
         times = 1000 * (published - began), 1000 * (time.perf_counter() - published)
         if displayed.kind is Kind.WARPED:
             self._trust = self._trust.after(displayed.error, self._behind, since_start())
+        if displayed.kind is not Kind.KEYFRAME:
             self._controller = self._controller.after(times[0], displayed.rays, times[1], refined.rays, scale)
         turn.spare(job)
         self._refine(turn, job, max(budget.total - displayed.rays - budget.key, 0))

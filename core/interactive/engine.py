@@ -8,6 +8,7 @@ the number of threads. Exact pictures are never made here; they only come in.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,7 +28,7 @@ from .scatter import scattered
 from .under_way import UnderWay
 
 COVERED = 0.4  # share of the view that keyframes must show: with less, a coarse picture comes first
-COARSE_SCALE = 0.25  # share of the resolution per side
+COARSEST = 0.125  # share of the resolution per side, of a coarse picture
 MARGIN_STEPS = 4.0  # that a ray starts before the surface that is expected
 FRONT_STEPS = 8.0  # that a front layer is deep
 STARTING = 1 / 75  # cost of beginning a keyframe, in rays for each of its pixels
@@ -119,7 +120,7 @@ class Engine:
         chosen, counts = self._project(warp, camera, planes)
         rays = 0
         if counts is None or counts.coverage < COVERED:
-            rays = self._begin_coarse(camera, look)
+            rays = self._begin_coarse(camera, look, budget.total)
             self._motion.note(camera, now)
             chosen, counts = self._project(warp, camera, planes)
             assert counts is not None, "there is a coarse keyframe"
@@ -243,9 +244,14 @@ class Engine:
             return chosen, None
         return chosen, warp.project(view_of(camera), chosen.sources, self._settings, chosen.fade, planes)
 
-    def _begin_coarse(self, camera: Camera, look: Look) -> int:
-        """Renders a coarse keyframe, which a full one of this camera will follow; returns its rays."""
-        coarse = camera_at(camera, COARSE_SCALE)
+    def _begin_coarse(self, camera: Camera, look: Look, n: int) -> int:
+        """Renders a coarse keyframe of about n rays, which a full one of this camera will follow.
+
+        Returns:
+            Its rays.
+        """
+        scale = math.sqrt(n / (camera.width * camera.height))
+        coarse = camera_at(camera, min(max(scale, COARSEST), 1.0))
         under_way = UnderWay(coarse, look, n_blocks=self._caster.n_blocks)
         rays = under_way.advance(self._caster, under_way.n_pixels, None)
         self._ring.add(under_way.finish(is_coarse=True))
