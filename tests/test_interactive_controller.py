@@ -137,10 +137,22 @@ def test_silhouettes_lose_first_then_holes_and_the_keyframe_last():
     assert edge > 0.98
     assert 0.85 < fill < 0.92
     assert 0.75 < key < 0.82
-    barely = budget_for(0.56)  # everything else is cut to a fraction before the keyframe comes too late
+    barely = budget_for(0.635)  # everything else is cut to a fraction before the keyframe comes too late
     assert SMALL / barely.key / 30 == pytest.approx(LATEST, rel=0.01)
     assert barely.edge < 0.2 * EDGE
     assert barely.fill < 0.2 * FILL
+
+
+def test_small_keyframes_leave_rays_for_the_others_and_a_fine_scale():
+    whole = Controller(FPS30, SMALL, ray_ms=AIM * FPS30 / 9_000, warp_ms=0.0)
+    small = whole.keying(0.25)
+    assert small.budget.total == pytest.approx(whole.budget.total, rel=0.01)
+    assert small.budget.key < whole.budget.key
+    assert small.budget.fill > whole.budget.fill
+    assert SMALL / 4 / small.budget.key / 30 < LATEST < SMALL / whole.budget.key / 30
+    assert small.keying(0.25) is small
+    dear, machine = Controller(FPS30, SMALL), Machine(2.5 * RAY, WARP)
+    assert drive(dear.keying(0.25), machine).scales[-1] > drive(dear, machine).scales[-1]
 
 
 @pytest.mark.parametrize("share", [2, 4, 8])

@@ -91,6 +91,8 @@ class FakeEngine:
         self.prepared: list[bool] = []  # whether it was done to the end
         self.refining = threading.Event()
         self.keyframe = None
+        self.key_area = 1.0
+        self.behind = 0.0
 
     def serves(self, look: Look) -> str | None:
         return self.script.reason
@@ -381,8 +383,7 @@ class TestFallingBack:
     def test_semi_transparent_scenes_fall_back_and_are_tried_again(self, desk, monkeypatch):
         clock = iter(np.arange(0.0, 1e4, 0.05).tolist())
         monkeypatch.setattr("landmark_viewer.viewer.interactive.since_start", lambda: next(clock))
-        monkeypatch.setattr("landmark_viewer.viewer.interactive.behind_share", lambda keyframe: 0.5)
-        desk.engine.keyframe = object()
+        desk.engine.behind = 0.5
         desk.engine.script.warp_error, desk.engine.script.left = 1e-2, 1
         made = []
         for index in range(200):

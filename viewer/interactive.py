@@ -18,7 +18,7 @@ from ..core.appearance import Grade
 from ..core.errors import InputError
 from ..core.interactive.contracts import Budget, Course, Displayed, Kind, Look, Refined
 from ..core.interactive.controller import Controller
-from ..core.interactive.trust import Trust, behind_share
+from ..core.interactive.trust import Trust
 from ..cuda.tables import TILE, Quality, RenderControl
 from .events import since_start
 from .pictures import Picture, Renderer, RenderRequest
@@ -61,7 +61,6 @@ class Interactive:
         self._failure = ""
         self._served: tuple[Look | None, str] = None, ""  # the last look, and why it is not served
         self._key_time = since_start()  # when the newest keyframe was finished
-        self._behind = 0.0  # share of the opacity behind its front layer
 
     def why_not(self, request: RenderRequest) -> str:
         """Returns why the engine does not make moving pictures of a request, "" where it does."""
@@ -88,7 +87,7 @@ class Interactive:
     def stand_by(self) -> None:
         """A moving picture was made another way."""
         if not self._failure:
-            self._trust = self._trust.after(None, self._behind, since_start())
+            self._trust = self._trust.after(None, self._engine.behind, since_start())
 
     def adopt(self, job: Job, drawing: Drawing) -> None:
         """Takes a picture that is finished, with its front layer, as the newest keyframe."""
@@ -112,6 +111,7 @@ class Interactive:
 
     def _serve(self, turn: Turn, job: Job) -> None:
         scale = min(self._controller.scale, job.resolution)
+        self._controller = self._controller.keying(self._engine.key_area)
         budget = self._controller.budget_at(scale)
         began = time.perf_counter()
         displayed = self._display(turn, job, scale, budget, began)
@@ -119,7 +119,7 @@ class Interactive:
         refined = self._refine(turn, job, budget.key)
         times = 1000 * (published - began), 1000 * (time.perf_counter() - published)
         if displayed.kind is Kind.WARPED:
-            self._trust = self._trust.after(displayed.error, self._behind, since_start())
+            self._trust = self._trust.after(displayed.error, self._engine.behind, since_start())
         if displayed.kind is not Kind.KEYFRAME:
             self._controller = self._controller.after(times[0], displayed.rays, times[1], refined.rays, scale)
         turn.spare(job)
@@ -173,8 +173,6 @@ class Interactive:
 
     def _note_keyframe(self) -> None:
         self._key_time = since_start()
-        if (keyframe := self._engine.keyframe) is not None:
-            self._behind = behind_share(keyframe)
 
     def _picture(self, job: Job, displayed: Displayed, stage: Stage, ms: float) -> Picture:
         request, buffers = job.request, displayed.buffers

@@ -13,7 +13,7 @@ from ..camera import Camera
 from ..render import Renderer, RenderSettings, options_for
 from .contracts import Look
 
-CLUSTER_WEIGHT = 0.34  # weight after which further samples of a ray have a colour of their own
+CLUSTER_WEIGHT = 0.2  # weight after which further samples of a ray have a colour of their own
 PACK = TILE * TILE  # rays that are one step of the work
 
 
@@ -38,6 +38,7 @@ class Caster:
         self.n_blocks = columns * rows if renderer.stream is not None else 0  # 0: not streamed
         self._room: TightRoom | None = None  # of the field without edits
         self._is_prepared = renderer.stream is not None  # there are no rooms of streamed fields
+        self.is_hazy = False  # much of what is seen lies behind something else
 
     def serves(self, look: Look) -> str | None:
         """Returns why rays cannot be rendered here, in a few words; None: they can."""
@@ -88,12 +89,23 @@ class Caster:
             control.lacking = np.zeros(self.n_blocks, dtype=np.uint8)
         if len(pixels):
             self._renderer.render_rays(camera, self._settings(look), rays, buffers, control)
+            self.place_front(buffers)
         n = len(pixels)
         done, lacking = (
             np.repeat(packs != 0, PACK)[:n] for packs in (control.tile_done, control.tile_lacking)
         )
         lacks = None if control.lacking is None else control.lacking != 0
         return Cast(buffers, done, lacking, lacks, control.needs)
+
+    def place_front(self, buffers: FrameBuffers) -> None:
+        """Puts the front layer of hazy pictures where half of the light comes from.
+
+        The haze is spread along the whole ray, and what moves with the camera is the ground behind it.
+        """
+        assert buffers.front is not None, "it is asked for"
+        if self.is_hazy:
+            front, median = buffers.front[..., 0], buffers.median_depth
+            front[:] = median.where(median > 0, front)
 
     def _settings(self, look: Look) -> RenderSettings:
         room = self._room

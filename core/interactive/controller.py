@@ -17,19 +17,22 @@ SCALES = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125)
 
 AIM = 0.87  # share of the wanted time between two pictures that is planned with; the rest is for slow ones
 USUAL_PIXELS, USUAL_MS = 640 * 360, 1000 / 30  # what the numbers of rays below are for
-LATEST = 0.7  # seconds after which a keyframe must have come
+LATEST = 0.6  # seconds after which a keyframe should have come
+TOLERABLE = 0.7  # seconds after which it may come, before that costs resolution
 LEAST_KEY = USUAL_PIXELS * USUAL_MS / (1000 * LATEST)
 # Rays for the keyframe, holes and silhouettes; what lies between two rows is between them. The last row is a
 # picture as it should be; with more rays all three grow alike, with fewer than in the first all shrink.
 DEALS = np.array(
     [
         (LEAST_KEY, 600, 600),
-        (LEAST_KEY, 1_500, 2_000),  # what a scale should have
-        (14_080, 1_500, 2_000),
-        (14_080, 3_520, 2_000),
+        (LEAST_KEY, 2_000, 1_500),
+        (14_080, 2_000, 1_500),
+        (14_080, 3_520, 1_500),
         (14_080, 3_520, 4_400),
     ]
 )
+NEEDED = LEAST_KEY * LATEST / TOLERABLE, 1_500, 2_000  # the same, what a scale should have
+FRESH_KEY = 0.5  # a small keyframe that comes sooner than need be gets this share of what a full one would
 CHECKS = 128
 LEAST = Budget(total=512, key=256, fill=192, edge=64, check=32)  # whatever a ray costs
 
@@ -64,6 +67,7 @@ class Controller:
     scale: float = 1.0  # for the next picture
     ray_ms: float = 1.3e-3  # estimated for one ray, with the threads that there are
     warp_ms: float = 20.0  # estimated for a million pixels
+    key_area: float = 1.0  # pixels of a keyframe, as a share of those of a picture
     costs: tuple[tuple[float, float], ...] = ()  # ray_ms and warp_ms of the last pictures, the newest last
     late: int = 0  # pictures in a row for which the scale was too fine
     roomy: int = 0  # pictures in a row for which a finer scale would have done
@@ -86,7 +90,7 @@ class Controller:
         area = self.pixels * scale**2
         room = self._room(scale)
         check = min(room / 32, CHECKS)
-        dealt = *_dealt(room - check, self._unit(scale)), check
+        dealt = *_dealt(room - check, self._deals * self._unit(scale)), check
         least = LEAST.key, LEAST.fill, LEAST.edge, LEAST.check
         key, fill, edge, check = (
             round(min(max(each, few), area / 2)) for each, few in zip(dealt, least, strict=True)
@@ -131,6 +135,10 @@ class Controller:
             age=min(self.age + 1, FLICKER),
         )
         return seen._rescaled()
+
+    def keying(self, area: float) -> Controller:
+        """Returns the controller for keyframes with a share of a picture's pixels."""
+        return self if area == self.key_area else replace(self, key_area=area)
 
     def wanting(self, target_ms: float, floor: float) -> Controller:
         """Returns the controller with other wishes."""
@@ -177,9 +185,17 @@ class Controller:
 
     def _fit(self, scale: float) -> float:
         """Returns how many times over a scale would fit; it does from 1 on."""
-        rays = float(DEALS[1].sum()) * self._unit(scale) + CHECKS
+        key, *others = NEEDED
+        rays = (key * self.key_area + sum(others)) * self._unit(scale) + CHECKS
         warp_ms = max(self._warp(scale), 1e-6)
         return min(self._room(scale) / rays, WARP_SHARE * self.target_ms / warp_ms)
+
+    @property
+    def _deals(self) -> np.ndarray:
+        """DEALS for keyframes of the size that they have."""
+        deals = DEALS.copy()
+        deals[:, 0] *= np.maximum(self.key_area, FRESH_KEY * (deals[:, 0] > LEAST_KEY))
+        return deals
 
     def _unit(self, scale: float) -> float:
         """Returns by what the usual numbers of rays are multiplied: for the pixels and the time they have."""
@@ -196,11 +212,9 @@ class Controller:
         return self.pixels * (scale**2 + OVERHEAD) / 1e6
 
 
-def _dealt(rays: float, unit: float) -> tuple[float, float, float]:
-    """Deals rays out to the keyframe, to holes and to silhouettes, by DEALS times `unit`."""
-    sums = DEALS.sum(axis=1) * unit
+def _dealt(rays: float, deals: np.ndarray) -> tuple[float, float, float]:
+    """Deals rays out to the keyframe, to holes and to silhouettes; rows as in DEALS."""
+    sums = deals.sum(axis=1)
     known = min(max(rays, sums[0]), sums[-1])
-    key, fill, edge = (
-        float(np.interp(known, sums, part * unit)) * max(rays, 0.0) / known for part in DEALS.T
-    )
+    key, fill, edge = (float(np.interp(known, sums, part)) * max(rays, 0.0) / known for part in deals.T)
     return key, fill, edge

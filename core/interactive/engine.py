@@ -23,8 +23,10 @@ from ..render import Renderer
 from .casting import PACK, Caster
 from .contracts import Budget, Course, Displayed, Kind, Look, Refined
 from .course import Motion
+from .detail import Detail
 from .ring import Chosen, Held, Ring, colors_of
 from .scatter import scattered
+from .trust import BEHIND, behind_share, mean_behind
 from .under_way import UnderWay
 
 COVERED = 0.4  # share of the view that keyframes must show: with less, a coarse picture comes first
@@ -63,6 +65,8 @@ class Engine:
         self._look = Look()
         self._budget = Budget(0, 0, 0, 0)
         self._course: Course | None = None
+        self._detail = Detail()
+        self._behind = 0.0  # share of the opacity behind the front layer of the newest keyframe
         self._stays = False  # whether the next keyframe is to be of the displayed camera
         self._blocks: object = None  # stands for the blocks in memory that the keyframes were judged by
         step = float(renderer.model.step)
@@ -77,6 +81,16 @@ class Engine:
     def keyframe(self) -> Keyframe | None:
         """The newest keyframe."""
         return self._ring.newest.keyframe if self._ring.newest else None
+
+    @property
+    def key_area(self) -> float:
+        """Pixels of the next keyframes, as a share of those of a picture."""
+        return self._detail.scale**2
+
+    @property
+    def behind(self) -> float:
+        """Share of the opacity that lies behind the front layer, in the newest keyframe."""
+        return self._behind
 
     @property
     def keyframe_share(self) -> float:
@@ -177,11 +191,16 @@ class Engine:
             lacking: Pixels that read coarse stand-ins for blocks; None: none did. bool [height, width]
             lacks: The blocks that these stand for. bool [n_blocks]
         """
+        assert buffers.front is not None, "keyframes need the depth of the front layer"
         builder = KeyframeBuilder(view_of(camera))
+        self._judge_depth(mean_behind(buffers.opacity.numpy(), buffers.front[..., 1].numpy()))
+        buffers = replace(buffers, front=buffers.front.clone())
+        self._caster.place_front(buffers)
         builder.put_picture(buffers)
         if lacking is not None:
             builder.lacking[:] = lacking
         held = Held(camera, look, builder.finish(), lacks)
+        self._detail = self._detail.after(held.keyframe, 1.0)
         held.see(self._look, self._front, self._have_come)
         self._ring.add(held)
         if self._under_way is not None and self._under_way.camera == camera:
@@ -239,7 +258,7 @@ class Engine:
     # The picture
 
     def _project(self, warp: Warp, camera: Camera, planes: bool) -> tuple[Chosen, Counts | None]:
-        chosen = self._ring.choose(camera)
+        chosen = self._ring.choose(camera, self._detail.scale)
         if not chosen.held:
             return chosen, None
         return chosen, warp.project(view_of(camera), chosen.sources, self._settings, chosen.fade, planes)
@@ -254,7 +273,9 @@ class Engine:
         coarse = camera_at(camera, min(max(scale, COARSEST), 1.0))
         under_way = UnderWay(coarse, look, n_blocks=self._caster.n_blocks)
         rays = under_way.advance(self._caster, under_way.n_pixels, None)
-        self._ring.add(under_way.finish(is_coarse=True))
+        held = under_way.finish(is_coarse=True)
+        self._judge_depth(behind_share(held.keyframe))
+        self._ring.add(held)
         self._motion.forget()
         self._under_way, self._stays = None, True
         return rays
@@ -268,7 +289,7 @@ class Engine:
         choice = warp.choose(fill, edge, budget.check)
         error, lacking, lacks = None, 0, None
         if len(choice.pixels):
-            start = choice.start if chosen.is_all_good else None
+            start = choice.start if chosen.is_all_good and not self._caster.is_hazy else None
             cast = self._caster.cast(self._camera, self._look, choice.pixels, start)
             error, lacking, lacks = warp.put(choice, cast.buffers), int(cast.lacking.sum()), cast.lacks
         return _Fresh(len(choice.pixels), warp.fill_rest(), error, lacking, lacks)
@@ -307,20 +328,29 @@ class Engine:
             return None
         camera = self._camera
         if not self._stays:
-            n_pixels = camera.width * camera.height
+            scale = self._detail.scale
+            n_pixels = camera.width * camera.height * scale**2
             seconds = min(self._motion.interval * n_pixels / max(self._budget.key, 1), LONGEST)
-            camera = self._motion.ahead(seconds, self._course)
+            camera = camera_at(self._motion.ahead(seconds, self._course), scale)
         if self._ring.at(camera) is not None:
             return None
         start = None
-        if geometry := self._ring.geometry:
+        if (geometry := self._ring.geometry) and not self._caster.is_hazy:  # rays begin in the haze
             warp = self._warps[next(reversed(self._warps))]
             pixels = scattered(camera.width, camera.height).pixels
             start = warp.starts(view_of(camera), geometry, pixels, self._settings)
         return UnderWay(camera, self._look, start, self._settings.margin, self._caster.n_blocks)
 
+    def _judge_depth(self, behind: float) -> None:
+        """Decides how the next rays are to be used, from how much of a keyframe lies behind its front."""
+        self._behind = behind
+        self._caster.is_hazy = behind > BEHIND
+
     def _finish(self, under_way: UnderWay) -> None:
         held = under_way.finish()
+        self._judge_depth(behind_share(held.keyframe))
+        if self._camera is not None:
+            self._detail = self._detail.after(held.keyframe, held.camera.width / self._camera.width)
         held.look_for(self._have_come)
         self._ring.add(held)
         self._under_way = None

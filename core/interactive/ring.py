@@ -96,13 +96,16 @@ class Held:
         """Share of the pixels that read a coarse stand-in for a block."""
         return float(np.mean(self.keyframe.lacking)) if self.lacks is not None else 0.0
 
-    def distance(self, camera: Camera) -> float:
-        """Returns how far a view is from the keyframe's: radians, of the turn and of what the way makes."""
+    def distance(self, camera: Camera, scale: float = 1.0) -> float:
+        """Returns how far a view is from the keyframe's: radians, of the turn and of what the way makes.
+
+        `scale` is the share of the view's resolution that keyframes need.
+        """
         between = np.linalg.inv(self.camera.matrix) @ camera.matrix
         turn = float(np.linalg.norm(rotation_vector(between[:3, :3])))
         way = float(np.linalg.norm(self.camera.eye - camera.eye)) / max(self._depth, 1e-9)
-        detail = abs(math.log(camera.fl_y / self.camera.fl_y))
-        return turn + way + DETAIL * detail
+        finer = camera.fl_y / self.camera.fl_y
+        return turn + way + DETAIL * max(math.log(finer * scale), -math.log(finer), 0.0)
 
 
 @dataclass(frozen=True)
@@ -165,10 +168,13 @@ class Ring:
         full = (each for each in (self.newest, self.previous) if each is not None)
         return next((each for each in full if each.camera == camera and each.is_good), None)
 
-    def choose(self, camera: Camera) -> Chosen:
-        """Returns the keyframes to make a picture from, and goes on with the fade between the first ones."""
+    def choose(self, camera: Camera, scale: float = 1.0) -> Chosen:
+        """Returns the keyframes to make a picture from, and goes on with the fade between the first ones.
+
+        `scale` is the share of the view's resolution that keyframes need.
+        """
         usable = [each for each in self.held if each.shows]
-        order = sorted(usable, key=lambda each: (each.is_coarse, each.distance(camera)))
+        order = sorted(usable, key=lambda each: (each.is_coarse, each.distance(camera, scale)))
         first = order[0] if order else None
         if first is not self._first:
             self._first, self._before, self._age = first, self._first, 0

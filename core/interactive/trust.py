@@ -95,5 +95,10 @@ class Trust:
 def behind_share(keyframe: Keyframe) -> float:
     """Returns the mean share of the opacity that lies behind the front layer, of pixels that show any."""
     planes = keyframe.planes[BORDER:-BORDER, BORDER:-BORDER]
-    seen = planes[..., 0] > SEEN
-    return float(np.mean(1.0 - planes[..., 3][seen])) if seen.any() else 0.0
+    return mean_behind(planes[..., 0], planes[..., 3])
+
+
+def mean_behind(opacity: np.ndarray, front: np.ndarray) -> float:
+    """Returns the same from the opacity of pixels and the share of it in the front layer. Equal shapes"""
+    seen = opacity > SEEN
+    return float(np.mean(1.0 - front[seen])) if seen.any() else 0.0

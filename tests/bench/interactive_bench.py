@@ -140,6 +140,7 @@ class EnginePilot:
         self.rays = Part()
         scene.renderer.render_rays = self._counted(Renderer.render_rays.__get__(scene.renderer))
         self.engine.adopt(start, self.look, scene.render(start, Quality.EXACT))
+        self.engine.prepare()
         self.engine.display(start, self.look, self.budget, 0.0)
 
     @property
@@ -147,6 +148,7 @@ class EnginePilot:
         return self.fixed or self.controller.budget
 
     def __call__(self, camera: Camera, seconds: float, flight: Trajectory) -> Shown:
+        self.controller = self.controller.keying(self.engine.key_area)
         budget, scale = self.budget, 1.0 if self.fixed else self.controller.scale
         self.rays = Part()
         with Part().measured() as display:
