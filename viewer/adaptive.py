@@ -8,6 +8,8 @@ from ..cuda.tables import Quality
 from .quality import ScaleController, Stage
 from .render_job import Job, Turn, draw
 
+DRAFT_SCALE = 0.25  # share of the resolution, per side, of a draft of edits: it is there to be seen soon
+
 
 class Adaptive:
     """Chooses the resolution from what pictures cost. Used from the render thread only."""
@@ -31,7 +33,8 @@ class Adaptive:
 
     def serve(self, turn: Turn, job: Job) -> None:
         """Makes the picture of a moving request; one that is under way is finished, as it is short."""
-        stage = Stage(Quality.FAST, min(self._controller.scale, job.resolution))
+        most = DRAFT_SCALE if job.request.draft else 1.0
+        stage = Stage(Quality.FAST, min(self._controller.scale, job.resolution, most))
         drawing = job.blank(stage)
         began = time.perf_counter()
         draw(turn, job, drawing)

@@ -27,7 +27,6 @@ if TYPE_CHECKING:  # these need torch, which is imported while the window is alr
 
 GROUND_SECONDS = 0.5  # between two estimates of the height of the ground
 COMPILING_SECONDS = 0.25  # after which it is said that the edits of the picture are not the newest
-DRAFT_SCALE = 0.25  # share of the resolution, per side, of a draft of edits: it is there to be seen soon
 LONGEST_PAUSE = 1.0  # seconds that compiling edits may keep a picture from being refined
 TURNS_SHARE = 0.75  # of the wanted rate, where drawing needs the cores that render: resolution counts more
 LONGEST_TURN = 0.5  # seconds after which a picture that does not come is no longer waited for
@@ -140,7 +139,7 @@ class PictureDesk:
         if shown.pose != state.pose:
             request = replace(request, ahead=(state.pose.camera(*size),), course=course)
         if moving and edits is not None and self._edit_job.is_behind:
-            request = replace(request, resolution=min(request.resolution, DRAFT_SCALE))
+            request = replace(request, draft=True)
         if moving and self._takes_turns and now - self._awaited_since < LONGEST_TURN:
             return
         asked = self.comparison.ask(state, request, self._loaded)

@@ -49,6 +49,7 @@ class RenderRequest:
     edits: CompiledEdits | None = None
     background: tuple[float, float, float] | None = None
     resolution: float = 1.0  # share of the viewport per side, at rest
+    draft: bool = False  # better edits come at once: soon matters more than sharp
     target_fps: float = 30.0  # while moving, that rendering alone must manage: drawing takes its time
     screen_fps: float = 30.0  # while moving, on the screen: keyframes are worked on while the window draws
     floor: float = 0.25  # coarsest scale while moving
