@@ -81,15 +81,19 @@ class UnderWay:
         pixels = self._todo[:n]
         start = None if self._start is None else np.ascontiguousarray(self._start[:n])
         cast = caster.cast(self.camera, self.look, pixels, start, cancelled)
-        done = cast.done
-        n_done = int(done.sum())
-        buffers = cast.buffers if n_done == len(pixels) else picked(cast.buffers, done)
-        self._builder.put(np.ascontiguousarray(pixels[done]), buffers, n_done)
-        self._builder.lacking.reshape(-1)[pixels[done]] = cast.lacking[done]
-        self._known[pixels[done]] = True
-        self._todo = np.concatenate([pixels[~done], self._todo[n:]])
-        if self._start is not None and start is not None:
-            self._start = np.concatenate([start[~done], self._start[n:]])
+        done, buffers, lacking = cast.done, cast.buffers, cast.lacking
+        self._todo = self._todo[n:]
+        if self._start is not None:
+            self._start = self._start[n:]
+        if not done.all():
+            self._todo = np.concatenate([pixels[~done], self._todo])
+            if self._start is not None and start is not None:
+                self._start = np.concatenate([start[~done], self._start])
+            pixels, buffers, lacking = pixels[done], picked(buffers, done), lacking[done]
+        n_done = len(pixels)
+        self._builder.put(pixels, buffers)
+        self._builder.lacking.reshape(-1)[pixels] = lacking
+        self._known[pixels] = True
         if self._n_probes:
             self._n_probes -= n_done
             if not self._n_probes:
@@ -97,7 +101,7 @@ class UnderWay:
         if self._lacks is not None and self.needs is not None:
             assert cast.needs is not None, "the field is streamed"
             self._lacks |= cast.lacks
-            self.needs += cast.needs * np.float32(len(pixels) / self.n_pixels)
+            self.needs += cast.needs * np.float32(len(done) / self.n_pixels)
         return n_done
 
     def _lower(self) -> None:

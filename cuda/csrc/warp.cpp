@@ -45,15 +45,16 @@ LV_EXPORT int64_t lv_warp_project(void* handle, const LvView* view, const LvKeyf
                         sources[i].view.width + 2 * LV_WARP_BORDER, is_coarser(sources[i], sources[0])});
   }
   Team team(warp.threads);
-  team.run([&] {
-    picture.depth.find(team, *view, sources, n, settings->crack);
+  picture.depth.prepare(team, sources, n);
+  team.run([&](int thread) {
+    picture.depth.find(team, thread, *view, sources, n, settings->crack);
     RowGather row(picture, warp.bicubic, gathered, fade);  // of this thread
     team.rows(picture.height, [&](int first, int last) {
       for (int y = first; y < last; y++) row.gather(y);
     });
   });
   show_points(picture);
-  return std::count(picture.state.begin(), picture.state.end(), (uint8_t)HOLE);
+  return picture.count_holes();
 }
 
 // Chooses pixels for fresh rays [fill + edge + check at most] with their start; counts: of holes, of checks.
@@ -63,7 +64,7 @@ LV_EXPORT int lv_warp_choose(void* handle, int fill, int edge, int check, int32_
   Picture& picture = warp.picture;
   int histogram[256] = {};
   Team team(warp.threads);
-  team.run([&] {
+  team.run([&](int) {
     int its[256] = {};
     team.rows(picture.height, [&](int first, int last) {
       for (int y = first; y < last; y++) score_row(picture, y, its);
@@ -112,8 +113,8 @@ LV_EXPORT double lv_warp_put(void* handle, const int32_t* pixels, int n, int n_f
   return n_check ? error / (3.0 * n_check) : 0.0;
 }
 
-// Sets what is left, ring by ring, to the mean colour of set neighbours, at the depth of the farthest of them: what comes
-// into view is rarely in front. Returns the number of pixels.
+// Sets what is left, ring by ring, to the mean colour of set neighbours, at the depth of the farthest of them: what
+// comes into view is rarely in front. Returns the number of pixels.
 LV_EXPORT int64_t lv_warp_fill_rest(void* handle) {
   Picture& picture = ((Warp*)handle)->picture;
   const int width = picture.width, height = picture.height;
@@ -125,14 +126,15 @@ LV_EXPORT int64_t lv_warp_fill_rest(void* handle) {
     for (int b = std::max(y - 1, 0); b <= std::min(y + 1, height - 1); b++)
       for (int a = std::max(x - 1, 0); a <= std::min(x + 1, width - 1); a++) use(b * width + a);
   };
-  for (int32_t pixel = 0; pixel < width * height; pixel++) {
-    if (picture.state[pixel] != HOLE) continue;
-    n_holes++;
-    bool is_rim = false;
-    visit(pixel, [&](int32_t other) { is_rim |= picture.state[other] != HOLE && picture.state[other] < WAITING; });
-    if (!is_rim) continue;
-    ring.push_back(pixel);
-  }
+  picture.visit_holes([&](uint32_t holes, size_t first) {
+    for (; holes; holes &= holes - 1) {
+      const int32_t pixel = (int32_t)first + __builtin_ctz(holes);
+      n_holes++;
+      bool is_rim = false;
+      visit(pixel, [&](int32_t other) { is_rim |= picture.state[other] != HOLE; });
+      if (is_rim) ring.push_back(pixel);
+    }
+  });
   if (!n_holes) return 0;
   for (int32_t pixel : ring) picture.state[pixel] = WAITING;
   while (!ring.empty()) {
@@ -160,8 +162,8 @@ LV_EXPORT int64_t lv_warp_fill_rest(void* handle) {
     }
     ring.swap(next);
   }
-  for (size_t pixel = 0; pixel < picture.n_pixels(); pixel++)  // only where nothing at all was set
-    if (picture.state[pixel] == HOLE) {
+  if (n_holes == (int64_t)picture.n_pixels())  // nothing at all was set
+    for (size_t pixel = 0; pixel < picture.n_pixels(); pixel++) {
       const Vec4 nothing = {};
       picture.set(pixel, Vec4{0.0f, 0.0f, 0.0f, LV_WARP_FAR}, &nothing, 1.0f, GUESSED);
     }
@@ -185,7 +187,7 @@ LV_EXPORT void lv_warp_show(void* handle, const LvKeyframe* keyframe, const int3
   picture.view = keyframe->view;
   picture.want_planes(true);
   Team team(warp.threads);
-  team.run([&] {
+  team.run([&](int) {
     team.rows(picture.height, [&](int first, int last) {
       for (int64_t pixel = (int64_t)first * width; pixel < (int64_t)last * width; pixel++) copy(pixel);
     });
@@ -194,7 +196,6 @@ LV_EXPORT void lv_warp_show(void* handle, const LvKeyframe* keyframe, const int3
 
 // The picture in bytes, opaque. [height][width][4]
 LV_EXPORT void lv_warp_image(void* handle, uint8_t* image) {
-  typedef uint8_t Bytes __attribute__((vector_size(LANES)));
   Warp& warp = *(Warp*)handle;
   Picture& picture = warp.picture;
   Vec scale, offset;
@@ -209,7 +210,7 @@ LV_EXPORT void lv_warp_image(void* handle, uint8_t* image) {
     memcpy(to, &bytes, n);
   };
   Team team(warp.threads);
-  team.run([&] {
+  team.run([&](int) {
     team.rows(picture.height, [&](int first, int last) {
       int64_t i = 4 * (int64_t)first * picture.width;
       const int64_t end = 4 * (int64_t)last * picture.width;
@@ -225,7 +226,7 @@ LV_EXPORT void lv_warp_buffers(void* handle, const LvBuffers* to) {
   Warp& warp = *(Warp*)handle;
   const Picture& picture = warp.picture;
   Team team(warp.threads);
-  team.run([&] {
+  team.run([&](int) {
     team.rows(picture.height, [&](int first, int last) {
       for (int64_t i = (int64_t)first * picture.width; i < (int64_t)last * picture.width; i++) {
         const Vec4 color = picture.color[i];
@@ -244,13 +245,17 @@ LV_EXPORT void lv_warp_buffers(void* handle, const LvBuffers* to) {
 // Start of the rays of some pixels of another view.
 LV_EXPORT void lv_warp_starts(void* handle, const LvView* view, const LvKeyframe* sources, int n_sources,
                               const LvWarpSettings* settings, const int32_t* pixels, int64_t n, float* start) {
+  enum { RUN = 256 };  // pixels
   Warp& warp = *(Warp*)handle;
   warp.other.resize(view->width, view->height);
   Team team(warp.threads);
-  team.run([&] {
-    warp.other.find(team, *view, sources, n_sources, settings->crack);
+  warp.other.prepare(team, sources, n_sources);
+  team.run([&](int thread) {
+    warp.other.find(team, thread, *view, sources, n_sources, settings->crack);
     warp.other.find_low(team);
+    team.rows((int)((n + RUN - 1) / RUN), [&](int first, int last) {
+      for (int64_t i = (int64_t)first * RUN; i < std::min<int64_t>((int64_t)last * RUN, n); i++)
+        start[i] = warp.other.start(pixels[i] % view->width, pixels[i] / view->width, settings->margin);
+    });
   });
-  for (int64_t i = 0; i < n; i++)
-    start[i] = warp.other.start(pixels[i] % view->width, pixels[i] / view->width, settings->margin);
 }

@@ -5,27 +5,33 @@
 enum { STALE_SCORE = 255, LEAST_SCORE = 7 };
 
 // Brightness jumps across depth jumps: half of a warp's squared error sits in the few pixels where they are large.
+// histogram: of the scores but 0.
 static inline void score_row(Picture& picture, int y, int* histogram) {
   const Plane<float>&depth = picture.depth.z, &luma = picture.luma;
   const float *z = depth.row(y), *l = luma.row(y);
   uint8_t* score = picture.score.row(y);
   const int s = depth.stride, around[8] = {-1, 1, -s, s, -s - 1, -s + 1, s - 1, s + 1};
-  for (int x = 0; x < picture.width; x += LANES) {
-    const Vec own = load<Vec>(z + x), bright = load<Vec>(l + x), limit = own * picture.settings.edge;
-    Vec jump = Vec{};
-    for (int d : around) {
-      const Vec other = load<Vec>(l + x + d);
-      const IntVec counts = (absolute(load<Vec>(z + x + d) - own) > limit) & (other >= 0.0f);
-      jump = max_of(::choose(counts, absolute(other - bright), Vec{}), jump);
-    }
-    const IntVec scores = to_int(min_of(jump * 127.0f, splat<Vec>(254.0f)));
-    for (int i = 0; i < LANES; i++) score[x + i] = (uint8_t)scores[i];
-  }
   const uint8_t* state = picture.state.data() + (size_t)y * picture.width;
-  for (int x = 0; x < picture.width; x++) {
-    if (state[x] == STALE) score[x] = STALE_SCORE;
-    else if (state[x] != GATHERED) score[x] = 0;
-    histogram[score[x]]++;
+  for (int x = 0; x < picture.width; x += LANES) {
+    const int n = std::min<int>(LANES, picture.width - x);
+    Bytes states = Bytes{};
+    memcpy(&states, state + x, n);
+    const IntVec its = __builtin_convertvector(states, IntVec);
+    const Vec own = load<Vec>(z + x), bright = load<Vec>(l + x), limit = own * picture.settings.edge;
+    IntVec any = IntVec{};
+    for (int d : around) any |= absolute(load<Vec>(z + x + d) - own) > limit;
+    Vec jump = Vec{};
+    if (bits_of(any))
+      for (int d : around) {
+        const Vec other = load<Vec>(l + x + d);
+        const IntVec counts = (absolute(load<Vec>(z + x + d) - own) > limit) & (other >= 0.0f);
+        jump = max_of(::choose(counts, absolute(other - bright), Vec{}), jump);
+      }
+    IntVec scores = to_int(min_of(jump * 127.0f, splat<Vec>(254.0f))) & (its == (int32_t)GATHERED);
+    scores = its == (int32_t)STALE ? IntVec{} + (int32_t)STALE_SCORE : scores;
+    const Bytes bytes = __builtin_convertvector(scores, Bytes);
+    memcpy(score + x, &bytes, n);
+    for (uint32_t left = bits_of(scores > 0); left; left &= left - 1) histogram[scores[__builtin_ctz(left)]]++;
   }
 }
 
@@ -46,13 +52,25 @@ class Spread {
   int64_t sum_ = 0;
 };
 
-// Calls visit(x, y) for all pixels, tile by tile, so that the rays of a pack are neighbours.
+// Calls visit(x, y) for the pixels that are holes or have a score of at least `least`, tile by tile, so that the rays
+// of a pack are neighbours.
 template <class Visit>
-static void visit_tiles(int width, int height, Visit visit) {
-  for (int top = 0; top < height; top += LV_TILE)
-    for (int left = 0; left < width; left += LV_TILE)
-      for (int y = top; y < std::min(top + LV_TILE, height); y++)
-        for (int x = left; x < std::min(left + LV_TILE, width); x++) visit(x, y);
+static void visit_tiles(const Picture& picture, int least, Visit visit) {
+  typedef uint8_t Run __attribute__((vector_size(LV_TILE)));
+  const Run lowest = Run{} + (uint8_t)std::min<int>(least, STALE_SCORE);
+  for (int top = 0; top < picture.height; top += LV_TILE)
+    for (int left = 0; left < picture.width; left += LV_TILE)
+      for (int y = top; y < std::min(top + LV_TILE, picture.height); y++) {
+        const int n = std::min(LV_TILE, picture.width - left);
+        Run states = Run{} + (uint8_t)FRESH, scores = Run{};
+        memcpy(&states, picture.state.data() + (size_t)y * picture.width + left, n);
+        memcpy(&scores, picture.score.row(y) + left, n);
+        const auto is_wanted = (states == (uint8_t)HOLE) | (scores >= lowest);
+        uint64_t any;
+        static_assert(sizeof any == sizeof is_wanted, "a run is a word");
+        memcpy(&any, &is_wanted, sizeof any);
+        for (; any; any &= ~(0xffull << (__builtin_ctzll(any) & ~7))) visit(left + __builtin_ctzll(any) / 8, y);
+      }
 }
 
 struct Chosen {
@@ -90,7 +108,7 @@ static inline int choose_checks(const Picture& picture, int n, int threshold, in
 static inline Chosen choose_pixels(const Picture& picture, const int* histogram, int fill, int edge, int check,
                                    int32_t* pixels) {
   const int64_t all = (int64_t)picture.n_pixels();
-  const int64_t n_holes = std::count(picture.state.begin(), picture.state.end(), (uint8_t)HOLE);
+  const int64_t n_holes = picture.count_holes();
   const int64_t room = (int64_t)fill + edge;
   Spread holes(n_holes, n_holes > all / 20 ? room : fill);  // where much is new, silhouettes wait
   const int64_t n_fill = std::min(n_holes, n_holes > all / 20 ? room : (int64_t)fill);
@@ -102,7 +120,7 @@ static inline Chosen choose_pixels(const Picture& picture, const int* histogram,
   Chosen chosen = {0, 0, 0};
   int32_t* edges = pixels + n_fill;
   int n_edges = 0;
-  visit_tiles(picture.width, picture.height, [&](int x, int y) {
+  visit_tiles(picture, partly < 0 ? threshold : partly, [&](int x, int y) {
     const int32_t pixel = y * picture.width + x;
     const int score = picture.score.row(y)[x];
     if (picture.state[pixel] == HOLE) {

@@ -9,9 +9,9 @@ enum { BICUBIC_STEPS = 128 };
 
 // Catmull-Rom weights of four neighbours, by the place between the middle two.
 struct BicubicTable {
-  struct Weights {
-    float of[4];
+  struct alignas(64) Weights {
     float of_channels[16];  // each four times
+    float of[4];
   } steps[BICUBIC_STEPS + 1];
 
   BicubicTable() {
@@ -25,16 +25,42 @@ struct BicubicTable {
   }
 };
 
-// The sum of 4 x 4 neighbours with weights, `from` being the first of them.
-LV_HD Vec4 sum_bicubic(const Vec4* from, int64_t stride, const float down[4], const float across[16]) {
-  Vec16 sum = down[0] * load<Vec16>((const float*)from) + down[1] * load<Vec16>((const float*)(from + stride));
-  sum += down[2] * load<Vec16>((const float*)(from + 2 * stride));
-  sum += down[3] * load<Vec16>((const float*)(from + 3 * stride));
-  sum *= load<Vec16>(across);
-  Vec4 parts[4];
-  memcpy(parts, &sum, sizeof sum);
-  return (parts[0] + parts[1]) + (parts[2] + parts[3]);
-}
+// The 4 x 4 pixels about a place between four of them, by rows.
+struct Neighbourhood {
+  Vec16 a, b, c, d;
+
+  __attribute__((always_inline)) Neighbourhood(const Vec4* upper_left, int64_t stride) {
+    const float *middle = (const float*)(upper_left - 1), *below = middle + 4 * stride;
+    a = load<Vec16>(middle - 4 * stride);
+    b = load<Vec16>(middle);
+    c = load<Vec16>(below);
+    d = load<Vec16>(below + 4 * stride);
+  }
+
+  // Whether the four in the middle lie at a z-depth.
+  __attribute__((always_inline)) bool lies_at(float w, float slack) const {
+#if defined(LV_AVX512)
+    const __m512 at = _mm512_set1_ps(w), limit = _mm512_set1_ps(slack);
+    const __mmask16 upper = _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_sub_ps((__m512)b, at)), limit, _CMP_LT_OS);
+    const __mmask16 lower = _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_sub_ps((__m512)c, at)), limit, _CMP_LT_OS);
+    return (~((uint32_t)upper & lower) & (1u << 7 | 1u << 11)) == 0;
+#else
+    auto is_near = [&](float z) { return fabsf(z - w) < slack; };
+    return is_near(b[7]) & is_near(b[11]) & is_near(c[7]) & is_near(c[11]);
+#endif
+  }
+
+  __attribute__((always_inline)) Vec4 mean(const BicubicTable::Weights& across,
+                                           const BicubicTable::Weights& down) const {
+    Vec16 sum = down.of[0] * a + down.of[1] * b;
+    sum += down.of[2] * c;
+    sum += down.of[3] * d;
+    sum *= load<Vec16>(across.of_channels);
+    Vec4 parts[4];
+    memcpy(parts, &sum, sizeof sum);
+    return (parts[0] + parts[1]) + (parts[2] + parts[3]);
+  }
+};
 
 // A keyframe with what a gather must know of it.
 struct GatherSource {
@@ -43,8 +69,6 @@ struct GatherSource {
   const uint8_t* trust;  // with a border, as the keyframe's colours have one; or 0
   int stride;
   bool is_coarse;        // serves only where others know nothing
-
-  int64_t place(int x, int y) const { return (int64_t)(y + LV_WARP_BORDER) * stride + x + LV_WARP_BORDER; }
 };
 
 // How well a keyframe knows a pixel.
@@ -56,6 +80,12 @@ struct Fetched {
 
 enum { PARTLY = 2, WHOLLY = 4 };
 static constexpr float LEAST_SHARE = 0.15f;  // of the valid neighbours
+
+// Marks of 4 x 4 neighbours, a word for each row; returns all marks in one word.
+LV_HD uint32_t marks_round(const GatherSource& source, int64_t place, uint32_t marks[4]) {
+  for (int j = 0; j < 4; j++) memcpy(&marks[j], source.trust + place + (j - 1) * (int64_t)source.stride - 1, 4);
+  return marks[0] | marks[1] | marks[2] | marks[3];
+}
 
 // Four neighbours of a place: which lie on the surface and may be shown.
 struct Neighbours {
@@ -69,12 +99,8 @@ LV_HD Neighbours look_round(const GatherSource& source, int64_t place, const Vec
   auto lies_there = [&](int64_t step) { return (uint32_t)(fabsf(tap[step][3] - w) < slack); };
   found.valid = lies_there(0) | lies_there(1) << 1 | lies_there(below) << 2 | lies_there(below + 1) << 3;
   if (!source.trust) return found;
-  uint32_t marks[4], all = 0;
-  for (int j = 0; j < 4; j++) {
-    memcpy(&marks[j], source.trust + place + (j - 1) * below - 1, 4);
-    all |= marks[j];
-  }
-  found.any_void = all & 0x02020202u;
+  uint32_t marks[4];
+  found.any_void = marks_round(source, place, marks) & 0x02020202u;
   for (int i = 0; i < 4; i++) {
     const uint32_t mark = marks[1 + i / 2] >> (8 + 8 * (i % 2));
     found.stale |= (mark & 1) << i;
@@ -99,34 +125,69 @@ static __attribute__((noinline)) void mix_valid(const GatherSource& source, cons
   else fetched.color = mixed * (1.0f / sum);
 }
 
-// Looks up what a keyframe shows at (u, v), if that lies at z-depth w.
-LV_HD Fetched fetch(const GatherSource& source, const BicubicTable& bicubic, float u, float v, float w, float same) {
+// Where LANES pixels of a row are to be looked up in a keyframe.
+struct LookUp {
+  int32_t place[LANES];                  // of the upper left of the four neighbours; -1: not in the keyframe
+  int32_t nearest[LANES];                // of the nearest neighbour
+  int32_t step_x[LANES], step_y[LANES];  // from the upper left one: what lies on a pixel but for the rounding is it
+  float w[LANES], slack[LANES];          // z-depth, and by how much that of a neighbour may differ
+
+  void set(const GatherSource& source, const Seen& seen, float same) {
+    const LvView& view = source.keyframe.view;
+    const IntVec is_inside = seen.is_seen & (seen.u > -0.5f) & (seen.v > -0.5f) & (seen.u < (float)view.width - 0.5f) &
+                             (seen.v < (float)view.height - 0.5f);
+    const Vec u = ::choose(is_inside, seen.u, Vec{}), v = ::choose(is_inside, seen.v, Vec{});
+    const IntVec x = to_int(u + 1.0f) - 1, y = to_int(v + 1.0f) - 1;
+    const Vec left = __builtin_convertvector(x, Vec), top = __builtin_convertvector(y, Vec);
+    const IntVec right = to_int((u - left) * (float)BICUBIC_STEPS + 0.5f);
+    const IntVec down = to_int((v - top) * (float)BICUBIC_STEPS + 0.5f);
+    const IntVec at = (y + LV_WARP_BORDER) * source.stride + x + LV_WARP_BORDER;
+    const IntVec half = IntVec{} + BICUBIC_STEPS / 2;
+    const IntVec near = at - (right > half) + ((down > half) & source.stride);  // a true comparison is -1
+    const IntVec places = is_inside ? at : IntVec{} - 1;
+    memcpy(place, &places, sizeof places);
+    memcpy(nearest, &near, sizeof near);
+    memcpy(step_x, &right, sizeof right);
+    memcpy(step_y, &down, sizeof down);
+    store(w, seen.w);
+    store(slack, seen.w * same);
+  }
+};
+
+// Looks up one of the pixels, however little of it the keyframe knows.
+static inline Fetched fetch(const GatherSource& source, const BicubicTable& bicubic, const LookUp& at, int i) {
   Fetched fetched;
-  const LvView& view = source.keyframe.view;
-  if (!(u > -0.5f && v > -0.5f && u < (float)view.width - 0.5f && v < (float)view.height - 0.5f)) return fetched;
-  const int x = (int)(u + 1.0f) - 1, y = (int)(v + 1.0f) - 1;
-  // In steps: what lies on a pixel but for the rounding is that pixel.
-  const int step_x = (int)((u - (float)x) * BICUBIC_STEPS + 0.5f);
-  const int step_y = (int)((v - (float)y) * BICUBIC_STEPS + 0.5f);
-  fetched.place = source.place(x, y);
+  const int64_t stride = source.stride;
+  fetched.place = at.place[i];
+  if (fetched.place < 0) return fetched;
+  const int step_x = at.step_x[i], step_y = at.step_y[i];
   const Vec4* tap = (const Vec4*)source.keyframe.color + fetched.place;
-  const Neighbours found = look_round(source, fetched.place, tap, w, same * w);
+  const Neighbours found = look_round(source, fetched.place, tap, at.w[i], at.slack[i]);
   if (!found.valid) return fetched;
   const uint32_t columns = (step_x < BICUBIC_STEPS ? 5 : 0) | (step_x > 0 ? 10 : 0);
   const uint32_t used = columns & ((step_y < BICUBIC_STEPS ? 3 : 0) | (step_y > 0 ? 12 : 0));
   const bool is_whole = (used & ~found.valid) == 0;
   fetched.rank = (is_whole ? WHOLLY : PARTLY) - ((used & found.valid & found.stale) != 0);
   if (is_whole && !found.any_void) {
-    const int64_t stride = source.stride;
-    fetched.color = sum_bicubic(tap - stride - 1, stride, bicubic.steps[step_y].of,
-                                bicubic.steps[step_x].of_channels);
-    fetched.place += (step_x > BICUBIC_STEPS / 2) + (step_y > BICUBIC_STEPS / 2) * stride;
+    fetched.color = Neighbourhood(tap, stride).mean(bicubic.steps[step_x], bicubic.steps[step_y]);
+    fetched.place = at.nearest[i];
   } else {
     const float a = (float)step_x / BICUBIC_STEPS, b = (float)step_y / BICUBIC_STEPS;
     const float shares[4] = {(1.0f - a) * (1.0f - b), a * (1.0f - b), (1.0f - a) * b, a * b};
     mix_valid(source, tap, shares, found.valid, fetched);
   }
   return fetched;
+}
+
+// The same where the keyframe knows all neighbours, as it mostly does; false where it does not.
+LV_HD bool fetch_known(const GatherSource& source, const BicubicTable& bicubic, const LookUp& at, int i, Vec4& color) {
+  const int64_t place = at.place[i];
+  uint32_t marks[4];
+  if (place < 0 || (source.trust && marks_round(source, place, marks))) return false;
+  const Neighbourhood around((const Vec4*)source.keyframe.color + place, source.stride);
+  if (!around.lies_at(at.w[i], at.slack[i])) return false;
+  color = around.mean(bicubic.steps[at.step_x[i]], bicubic.steps[at.step_y[i]]);
+  return true;
 }
 
 // Copies marks of trust into a plane with a border.

@@ -64,24 +64,25 @@ struct Seen {
 
 // A mapping on one row.
 struct RowMapping {
-  const Mapping& mapping;
-  float base[3];
+  Mapping mapping = {};
+  float base[3] = {};
 
+  RowMapping() {}
   RowMapping(const Mapping& its, int row) : mapping(its) {
     for (int i = 0; i < 3; i++) base[i] = (float)((double)its.h[i][1] * row + its.h[i][2]);
   }
 
   Seen at(int first, Vec z) const {
     const Vec x = first_lanes() + (float)first;
-    Vec q[3];
-    for (int i = 0; i < 3; i++)
-      q[i] = fused(z, fused(splat<Vec>(mapping.h[i][0]), x, splat<Vec>(base[i])), splat<Vec>(mapping.t[i]));
+    auto axis = [&](int i) {
+      return fused(z, fused(splat<Vec>(mapping.h[i][0]), x, splat<Vec>(base[i])), splat<Vec>(mapping.t[i]));
+    };
     Seen seen;
-    seen.is_seen = (z > 0.0f) & (z < 1e9f) & (q[2] > LV_WARP_NEAR) & (q[2] < 1e9f);
-    const Vec inverse = 1.0f / ::choose(seen.is_seen, q[2], splat<Vec>(1.0f));
-    seen.u = q[0] * inverse;
-    seen.v = q[1] * inverse;
-    seen.w = q[2];
+    seen.w = axis(2);
+    seen.is_seen = (z > 0.0f) & (z < 1e9f) & (seen.w > LV_WARP_NEAR) & (seen.w < 1e9f);
+    const Vec inverse = 1.0f / ::choose(seen.is_seen, seen.w, splat<Vec>(1.0f));
+    seen.u = axis(0) * inverse;
+    seen.v = axis(1) * inverse;
     seen.scale = z * inverse;
     return seen;
   }

@@ -4,6 +4,8 @@
 
 #include "warp_gather.h"
 
+typedef uint8_t Bytes __attribute__((vector_size(LANES), may_alias));
+
 enum PixelState : uint8_t { HOLE = 0, GATHERED, STALE, POINT, FRESH, GUESSED };
 
 // A hole's fresh pixel, kept as a point of the world.
@@ -12,6 +14,9 @@ struct Point {
   Vec4 color, planes;
   int32_t born;
 };
+
+// The planes of a pixel, as seen from where its z-depth is `scale` times as large.
+LV_HD Vec4 scaled(Vec4 planes, float scale) { return planes * Vec4{1.0f, scale, scale, 1.0f}; }
 
 struct Picture {
   const int width, height;
@@ -37,6 +42,24 @@ struct Picture {
 
   size_t n_pixels() const { return (size_t)width * height; }
 
+  // Calls visit(pixels, first) for runs of LANES pixels that have holes, whose bits are set.
+  template <class Visit>
+  void visit_holes(Visit visit) const {
+    for (size_t i = 0; i < state.size(); i += LANES) {
+      const size_t n = std::min<size_t>(LANES, state.size() - i);
+      Bytes states = Bytes{} + (uint8_t)FRESH;
+      memcpy(&states, state.data() + i, n);
+      const uint32_t holes = bits_of(__builtin_convertvector(states, IntVec) == (int32_t)HOLE);
+      if (holes) visit(holes, i);
+    }
+  }
+
+  int64_t count_holes() const {
+    int64_t n = 0;
+    visit_holes([&](uint32_t holes, size_t) { n += __builtin_popcount(holes); });
+    return n;
+  }
+
   void want_planes(bool wanted) {
     has_planes = wanted;
     if (wanted && planes.empty()) planes.assign(n_pixels(), Vec4{});
@@ -46,7 +69,7 @@ struct Picture {
   void set(size_t pixel, Vec4 its_color, const Vec4* its_planes, float scale, PixelState its_state) {
     color[pixel] = its_color;
     state[pixel] = its_state;
-    if (has_planes) planes[pixel] = *its_planes * Vec4{1.0f, scale, scale, 1.0f};
+    if (has_planes) planes[pixel] = scaled(*its_planes, scale);
   }
 };
 
@@ -60,74 +83,106 @@ LV_HD Vec4 shown(Vec4 color, float z) {
   return color;
 }
 
-// Gathers one row of the picture.
+// Gathers LANES pixels of a row of the picture at a time.
 class RowGather {
  public:
   RowGather(Picture& picture, const BicubicTable& bicubic, const std::vector<GatherSource>& sources, float fade)
-      : picture_(picture), bicubic_(bicubic), sources_(sources), fade_(fade) {
-    for (int i = 0; i < 3 * LV_WARP_SOURCES; i++) seen_[i].resize(picture.width + LANES);
-  }
+      : picture_(picture), bicubic_(bicubic), sources_(sources), fade_(sources.size() > 1 ? fade : 1.0f) {}
 
   void gather(int y) {
-    const float* z = picture_.depth.z.row(y);
-    float* luma = picture_.luma.row(y);
-    for (size_t i = 0; i < sources_.size(); i++) {
-      const RowMapping mapping(sources_[i].mapping, y);
-      for (int x = 0; x < picture_.width; x += LANES) {
-        const Seen seen = mapping.at(x, load<Vec>(z + x));
-        store(&seen_[3 * i][x], ::choose(seen.is_seen, seen.u, splat<Vec>(-1.0f)));
-        store(&seen_[3 * i + 1][x], seen.v);
-        store(&seen_[3 * i + 2][x], seen.w);
-      }
-    }
-    for (int x = 0; x < picture_.width; x++) {
-      const size_t pixel = (size_t)y * picture_.width + x;
-      if (z[x] > 0.0f && gather_pixel(x, z[x], pixel, luma[x])) continue;
-      picture_.state[pixel] = HOLE;
-      picture_.color[pixel] = Vec4{0.0f, 0.0f, 0.0f, LV_WARP_FAR};
-      luma[x] = -1.0f;
+    const size_t first = (size_t)y * picture_.width;
+    row_ = {picture_.depth.z.row(y), picture_.luma.row(y), picture_.color.data() + first,
+            picture_.has_planes ? picture_.planes.data() + first : 0, picture_.state.data() + first};
+    for (size_t i = 0; i < sources_.size(); i++) mappings_[i] = RowMapping(sources_[i].mapping, y);
+    for (int x = 0; x < picture_.width; x += LANES) {
+      n_looked_up_ = 0;
+      const uint32_t all = (uint32_t)((1ull << std::min<int>(LANES, picture_.width - x)) - 1);
+      for (uint32_t rest = gather_known(x, all); rest; rest &= rest - 1) gather_pixel(x, __builtin_ctz(rest));
     }
   }
 
  private:
-  // Mostly the first source knows the pixel wholly, and the others need not be asked.
-  bool gather_pixel(int x, float z, size_t pixel, float& luma) {
-    Fetched best = fetch_from(0, x);
-    const LvKeyframe* from = &sources_[0].keyframe;
-    if (best.rank < WHOLLY || fade_ < 1.0f) ask_others(x, best, from);
-    if (!best.rank) return false;
-    const float there = ((const Vec4*)from->color)[best.place][3];
-    const bool is_background = there >= LV_WARP_FAR;
-    const Vec4 color = shown(best.color, is_background ? LV_WARP_FAR : z);
-    picture_.set(pixel, color, (const Vec4*)from->planes + best.place, is_background ? 1.0f : z / there,
-                 best.rank & 1 ? STALE : GATHERED);
-    luma = brightness(color);
-    return true;
+  // Where LANES pixels lie in source i; the sources are asked for in their order.
+  const LookUp& look_up(size_t i, int x) {
+    for (; n_looked_up_ <= i; n_looked_up_++) {
+      const Seen seen = mappings_[n_looked_up_].at(x, load<Vec>(row_.z + x));
+      at_[n_looked_up_].set(sources_[n_looked_up_], seen, picture_.settings.same);
+    }
+    return at_[i];
   }
 
-  __attribute__((noinline)) void ask_others(int x, Fetched& best, const LvKeyframe*& from) const {
-    if (best.rank == WHOLLY) {
-      const Fetched before = sources_.size() > 1 ? fetch_from(1, x) : Fetched();
-      if (before.rank == WHOLLY) best.color = fade_ * best.color + (1.0f - fade_) * before.color;
+  // Mostly the first source knows a pixel wholly, and the others need not be asked. Returns the pixels that are left.
+  uint32_t gather_known(int x, uint32_t pixels) {
+    if (sources_.empty()) return pixels;
+    const bool fades = fade_ < 1.0f;
+    const LookUp &at = look_up(0, x), &before = look_up(fades, x);
+    const GatherSource source = sources_[0];  // copies: what is written could else be these
+    const Row row = row_;
+    const BicubicTable& bicubic = bicubic_;
+    uint32_t rest = 0;
+    for (; pixels; pixels &= pixels - 1) {
+      const int i = __builtin_ctz(pixels);
+      Vec4 color, other;
+      if (!fetch_known(source, bicubic, at, i, color) ||
+          (fades && !fetch_known(sources_[1], bicubic, before, i, other))) {
+        rest |= 1u << i;
+        continue;
+      }
+      if (fades) color = fade_ * color + (1.0f - fade_) * other;
+      row.write(x + i, color, source.keyframe, at.nearest[i], GATHERED);
+    }
+    return rest;
+  }
+
+  void gather_pixel(int first, int i) {
+    Fetched best;
+    size_t from = 0;
+    for (size_t k = 0; k < sources_.size() && best.rank < WHOLLY; k++) {
+      if (best.rank && sources_[k].is_coarse) continue;
+      const Fetched fetched = fetch(sources_[k], bicubic_, look_up(k, first), i);
+      if (fetched.rank > best.rank) best = fetched, from = k;
+    }
+    if (best.rank == WHOLLY && from == 0 && fade_ < 1.0f) {
+      const Fetched other = fetch(sources_[1], bicubic_, look_up(1, first), i);
+      if (other.rank == WHOLLY) best.color = fade_ * best.color + (1.0f - fade_) * other.color;
+    }
+    const int x = first + i;
+    if (best.rank) {
+      row_.write(x, best.color, sources_[from].keyframe, best.place, best.rank & 1 ? STALE : GATHERED);
       return;
     }
-    for (size_t i = 1; i < sources_.size() && best.rank < WHOLLY; i++) {
-      if (best.rank && sources_[i].is_coarse) continue;
-      const Fetched fetched = fetch_from(i, x);
-      if (fetched.rank > best.rank) best = fetched, from = &sources_[i].keyframe;
-    }
+    row_.state[x] = HOLE;
+    row_.color[x] = Vec4{0.0f, 0.0f, 0.0f, LV_WARP_FAR};
+    row_.luma[x] = -1.0f;
   }
 
-  __attribute__((always_inline)) Fetched fetch_from(size_t i, int x) const {
-    return fetch(sources_[i], bicubic_, seen_[3 * i][x], seen_[3 * i + 1][x], seen_[3 * i + 2][x],
-                 picture_.settings.same);
-  }
+  // Of the picture.
+  struct Row {
+    const float* z;
+    float* luma;
+    Vec4 *color, *planes;
+    uint8_t* state;
+
+    __attribute__((always_inline)) void write(int x, Vec4 its_color, const LvKeyframe& from, int64_t place,
+                                              PixelState its_state) const {
+      const float there = from.color[4 * place + 3];
+      const bool is_background = there >= LV_WARP_FAR;
+      its_color = shown(its_color, is_background ? LV_WARP_FAR : z[x]);
+      if (planes) planes[x] = scaled(((const Vec4*)from.planes)[place], is_background ? 1.0f : z[x] / there);
+      color[x] = its_color;
+      state[x] = its_state;
+      luma[x] = brightness(its_color);
+    }
+  };
 
   Picture& picture_;
   const BicubicTable& bicubic_;
   const std::vector<GatherSource>& sources_;
   const float fade_;
-  std::vector<float> seen_[3 * LV_WARP_SOURCES];  // u, v, w in each source
+  Row row_ = {};
+  RowMapping mappings_[LV_WARP_SOURCES];
+  LookUp at_[LV_WARP_SOURCES];  // of the LANES pixels
+  size_t n_looked_up_ = 0;
 };
 
 // Drops points that have lived their time and shows the others: the nearest of a pixel, of equally near ones the
