@@ -13,6 +13,7 @@ from .errors import InputError
 
 Matrix = tuple[tuple[float, ...], ...]
 MAX_SIDE = 16384
+SCALES = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125)  # shares of a picture's resolution per side
 SMALLEST_SIDE = 16  # pixels of a coarse picture
 LARGEST = float(np.finfo(np.float32).max)  # rays are float32
 

@@ -54,6 +54,8 @@ def metadata(frame: Frame, provenance: Provenance) -> dict[str, Any]:
         "camera": frame.camera.to_json(),
         **_source_record(provenance),
         "quality": frame.quality.value,
+        **({"cluster_weight": frame.cluster_weight} if frame.cluster_weight is not None else {}),
+        **({"bfloat16": True} if frame.bfloat16 else {}),
         "metres_per_unit": provenance.metres_per_unit,
         **({"compared": _compared_record(provenance.compared)} if provenance.compared else {}),
     }

@@ -84,6 +84,8 @@ class Frame:
     is_complete: bool  # False: cancelled, only the finished tiles are valid
     appearance: Appearance = field(default_factory=Appearance)
     lacking_share: float = 0.0  # share of the tiles asked for that read a coarse stand-in for a block
+    cluster_weight: float | None = None  # as of RenderSettings
+    bfloat16: bool = False  # as of RenderSettings
 
     @property
     def rgb(self) -> NDArray[np.float32]:
@@ -190,7 +192,16 @@ class Renderer:
             complete = self._render_once(self.stream, view, options, buffers, control, settings)
         lacking = control.tile_lacking[control.order]
         share = float(lacking.mean()) if len(lacking) else 0.0
-        return Frame(camera, buffers, settings.quality, complete, settings.appearance, share)
+        return Frame(
+            camera,
+            buffers,
+            settings.quality,
+            complete,
+            settings.appearance,
+            share,
+            settings.cluster_weight,
+            settings.bfloat16,
+        )
 
     def can_render_rays(self, settings: RenderSettings) -> bool:
         """Whether `render_rays` serves: it needs the native kernels."""

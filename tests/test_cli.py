@@ -78,6 +78,7 @@ def test_the_version_is_that_of_the_package(capsys):
         ["render"],
         ["render", "demo"],
         ["render", "demo", "-o", "x.png", "--quality", "best"],
+        ["render", "demo", "-o", "x.png", "--quality", "clustered", "--cluster-weight", "0"],
         ["render", "demo", "-o", "x.png", "--size", "12"],
         ["render", "demo", "-o", "x.png", "--size", "99999x1"],
         ["render", "demo", "-o", "x.png", "--size", "0x1"],
@@ -195,6 +196,23 @@ def test_white_background_alone_decides_where_no_background_is_stated(checkpoint
         assert (rgb(tmp_path / "out.npz") == (white == "true")).all()
 
 
+def test_pictures_say_how_colours_were_shared(tmp_path):
+    common = ("demo", "--size", "48x27", "--quality", "clustered")
+    render(*common, "-o", tmp_path / "plain.npz")
+    render(*common, "-o", tmp_path / "fine.npz", "--cluster-weight", "0.1", "--bfloat16")
+    plain, fine = (np.load(tmp_path / f"{name}.npz") for name in ("plain", "fine"))
+    said = json.loads(str(fine["meta"]))
+    assert (said["cluster_weight"], said["bfloat16"]) == (0.1, True)
+    assert "cluster_weight" not in json.loads(str(plain["meta"]))
+    assert not np.array_equal(plain["rgb"], fine["rgb"])
+
+
+@pytest.mark.parametrize("option", ["--bfloat16", "--cluster-weight=0.1"])
+def test_exact_pictures_know_no_shortcuts(option, tmp_path, capsys):
+    assert cli.main(["render", "demo", "-o", str(tmp_path / "out.png"), option]) != 0
+    assert "--quality exact" in capsys.readouterr().err
+
+
 def test_every_option_of_the_renderer_is_passed_on(checkpoint, tmp_path, monkeypatch):
     seen: list[tuple[Renderer, RenderSettings]] = []
 
@@ -203,7 +221,10 @@ def test_every_option_of_the_renderer_is_passed_on(checkpoint, tmp_path, monkeyp
         return Frame(camera, FrameBuffers.empty(camera.width, camera.height), settings.quality, True)
 
     monkeypatch.setattr(Renderer, "render", fake)
-    options = "--quality fast --precision half --threads 3 --backend torch --normals --code 2 --size 8x6"
+    options = (
+        "--quality fast --precision half --threads 3 --backend torch --normals --code 2 --size 8x6 "
+        "--cluster-weight 0.1 --bfloat16"
+    )
     render(checkpoint, "-o", tmp_path / "out.png", *options.split())
     renderer, settings = seen[0]
     assert renderer.precision.value == "half"
@@ -214,6 +235,8 @@ def test_every_option_of_the_renderer_is_passed_on(checkpoint, tmp_path, monkeyp
         normals=True,
         backend=Backend.TORCH,
         threads=3,
+        cluster_weight=0.1,
+        bfloat16=True,
     )
 
 

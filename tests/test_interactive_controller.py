@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from landmark_viewer.core.camera import SCALES
 from landmark_viewer.core.interactive.contracts import Budget
 from landmark_viewer.core.interactive.controller import (
     AIM,
@@ -18,7 +19,6 @@ from landmark_viewer.core.interactive.controller import (
     LATE,
     LATEST,
     LEAST,
-    SCALES,
     Controller,
 )
 

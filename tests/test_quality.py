@@ -8,8 +8,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from landmark_viewer.core.camera import SCALES
 from landmark_viewer.cuda.tables import Quality
-from landmark_viewer.viewer.quality import SCALES, ScaleController, Stage, rest_stages
+from landmark_viewer.viewer.quality import ScaleController, Stage, rest_stages
 
 TARGET = 66.0
 

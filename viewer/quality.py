@@ -9,9 +9,9 @@ import math
 from dataclasses import dataclass, replace
 from statistics import median
 
+from ..core.camera import SCALES
 from ..cuda.tables import Quality
 
-SCALES = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125)
 SETTLE = 0.15  # seconds without a move after which the camera counts as resting
 
 OVERHEAD = 0.02  # cost of a picture that does not shrink with its pixels, as a share of the full picture's

@@ -49,6 +49,9 @@ def main(arguments: list[str]) -> int:
         InputError: The scene, an option or the output cannot be used.
     """
     given = _parser().parse_args(arguments)
+    if given.quality == "exact" and (given.bfloat16 or given.cluster_weight is not None):
+        option = "--bfloat16" if given.bfloat16 else "--cluster-weight"
+        raise InputError(f"{option} must be left out with --quality exact, which keeps every bit")
     from ..core.edits.compile import EditCompiler
     from ..core.output import Provenance, check_output
     from ..core.render import Backend, Renderer, RenderSettings
@@ -78,6 +81,8 @@ def main(arguments: list[str]) -> int:
         normals=given.normals,
         backend=Backend(given.backend),
         threads=given.threads,
+        cluster_weight=given.cluster_weight,
+        bfloat16=given.bfloat16,
         edits=EditCompiler(renderer, open_source, metres_per_unit).compile(edits) if edits else None,
     )
     provenance = Provenance(scene.opened.files, appearance, edits, scene.background, metres_per_unit)
@@ -108,6 +113,15 @@ def _parser() -> argparse.ArgumentParser:
         default="exact",
         help="exact is LandMark's own picture",
     )
+    parser.add_argument(
+        "--cluster-weight",
+        type=_weight,
+        metavar="W",
+        help="clustered, fast: samples that weigh so much together share a colour; e.g. 0.1, less is finer",
+    )
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="clustered, fast: decode in bfloat16 where the processor can"
+    )
     appearance = parser.add_mutually_exclusive_group()
     appearance.add_argument("--code", type=int, metavar="N", help="row of the appearance table")
     appearance.add_argument("--style", metavar="NAME", help="one of the scene's appearance.styles")
@@ -131,6 +145,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=threads, default=0, metavar="N", help="0: all cores")
     add_set(parser)
     return parser
+
+
+def _weight(text: str) -> float:
+    """Reads a weight of samples."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number above 0 and at most 1, got {text[:40]!r}")
+    return value
 
 
 def _size(text: str) -> int:

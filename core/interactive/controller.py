@@ -11,9 +11,8 @@ from statistics import median_low
 
 import numpy as np
 
+from ..camera import SCALES
 from .contracts import Budget
-
-SCALES = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125)
 
 AIM = 0.87  # share of the wanted time between two pictures that is planned with; the rest is for slow ones
 USUAL_PIXELS, USUAL_MS = 640 * 360, 1000 / 30  # what the numbers of rays below are for
