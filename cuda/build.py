@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import os
@@ -25,7 +26,16 @@ logger = logging.getLogger(__name__)
 
 SOURCES = Path(__file__).resolve().parent / "csrc"
 LIBRARY = "liblv.so"
-PART_OF = {"warp": "host"}  # sources that are compiled into another one's library, at the same time
+# Libraries and their sources: a window waits for the first one; what several need is compiled into each.
+_SHARED = ("lookup", "layers")
+LIBRARIES = {
+    "host": ("host", "shading", *_SHARED),  # pictures of scenes without edits
+    "warp": ("warp",),  # keyframes seen from elsewhere
+    "rest": ("edited", "nerf", "probe", "shading", *_SHARED),  # all other pictures, and probes
+    "train": ("train", *_SHARED),  # the training step
+    "scalar": ("scalar",),  # what tests compare pictures with
+}
+AHEAD = ("host", "warp", "rest")  # what a window needs sooner or later, in this order
 CHECKSUM = "liblv.sha256"
 COMPILERS = ("c++", "g++", "clang++")
 # -O2: -O3 takes half as long again to compile, for 2 %. No -ffast-math, not even for linking: it would
@@ -77,6 +87,7 @@ def cpu_level(compiler: str | None = None) -> str:
     return next((level for level in levels if compiler is None or _knows(compiler, level)), BASELINE)
 
 
+@functools.cache
 def _knows(compiler: str, level: str) -> bool:
     command = [compiler, *LEVEL_FLAGS[level], "-E", "-x", "c++", os.devnull]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
@@ -109,7 +120,7 @@ def build(level: str | None = None, rebuild: bool = False, source: str = "host")
     Args:
         level: A key of LEVEL_FLAGS.
         rebuild: Compile even if there is a library.
-        source: "host", the renderer, or "train", the training step: a window must not wait for the latter.
+        source: A key of LIBRARIES.
 
     Raises:
         BuildError: No compiler, no ninja, or the compiler failed.
@@ -138,12 +149,8 @@ def _key(compiler: str, flags: list[str], source: str) -> str:
     return digest.hexdigest()
 
 
-def _library_of(path: Path) -> str:
-    return PART_OF.get(path.stem, path.stem)
-
-
 def _units(source: str) -> list[Path]:
-    return [path for path in sorted(SOURCES.glob("*.cpp")) if _library_of(path) == source]
+    return [SOURCES / f"{name}.cpp" for name in LIBRARIES[source]]
 
 
 def _is_whole(folder: Path) -> bool:
@@ -157,6 +164,8 @@ def _is_whole(folder: Path) -> bool:
 
 def _compile(ninja_file: str, compiler: str, folder: Path) -> None:
     logger.info("building the native kernels in %s", folder)
+    for left in folder.glob("build-*"):  # of a process that ended on the way
+        shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as name:
         work = Path(name)
         (work / "build.ninja").write_text(ninja_file, encoding="utf-8")
@@ -225,8 +234,8 @@ def _locked(path: Path) -> Iterator[None]:
 def main() -> int:
     """Builds for this processor and says where, or why not."""
     try:
-        for source in sorted(set(map(_library_of, SOURCES.glob("*.cpp")))):
-            sys.stdout.write(f"native kernels ({cpu_level()}): {build(source=source)}\n")
+        for source in LIBRARIES:
+            sys.stdout.write(f"native kernels ({cpu_level(find_compiler())}): {build(source=source)}\n")
     except BuildError as error:
         sys.stdout.write(f"no native kernels: {error}; torch will do their work, more slowly\n")
     return 0

@@ -6,6 +6,7 @@ import ctypes
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import abi, warp_abi
+from . import abi, build, warp_abi
 from .columns import n_samples
 from .edit_native import PreparedEdits
 from .edit_tables import ColumnGrid, Columns
 from .field_native import PreparedField, mask_of
+from .loading import Loader
 from .stream_native import Snapshot
 from .tables import (
     DecoderWeights,
@@ -38,22 +40,59 @@ WHOLE_RAY = 2.0  # more than the samples of a ray weigh
 FAST_WEIGHT = 0.02  # fast: weight that the samples of one lookup hold together
 FAST_STOP = 0.01  # fast: transmittance at which a ray counts as opaque
 NERF_MODES = {NerfMode.OFF: 0, NerfMode.ALONE: 1, NerfMode.RESIDUAL: 2}
+Signatures = dict[str, tuple[Any, list[Any]]]
+POINTER, VOID, INT, FLOAT = ctypes.c_void_p, None, ctypes.c_int, ctypes.c_float
+HOST: Signatures = {
+    "lv_abi": (INT, [POINTER]),
+    "lv_has_bfloat16": (INT, []),
+    "lv_build_mask": (VOID, [POINTER] * 4),
+    "lv_build_room": (VOID, [POINTER] * 6),
+    "lv_fill_distance": (VOID, [POINTER] * 2),
+    "lv_prepare": (POINTER, [POINTER] * 2),
+    "lv_release": (VOID, [POINTER]),
+    "lv_render": (INT, [POINTER] * 5),
+}
+REST: Signatures = {
+    "lv_render_edited": (INT, [POINTER] * 5),
+    "lv_render_nerf": (INT, [POINTER] * 5),
+    "lv_tight_cells": (INT, [POINTER] * 2 + [FLOAT, INT, INT] + [POINTER] * 2),
+    "lv_columns": (VOID, [POINTER] * 3),
+    "lv_query": (VOID, [POINTER, ctypes.c_int64] + [POINTER] * 5),
+    "lv_decode": (VOID, [POINTER, INT, INT, POINTER, ctypes.c_int64] + [POINTER] * 3),
+}
+SCALAR: Signatures = {"lv_render_scalar": (VOID, [POINTER] * 4)}
+PARTS = {"rest": "edits and probes", "warp": "moving pictures", "scalar": "comparisons"}  # and their uses
 QUALITIES = {Quality.EXACT: 0, Quality.CLUSTERED: 1, Quality.FAST: 2}
 
 
 class Library:
-    """A loaded host library."""
+    """A loaded host library; what it lacks is in parts that are loaded when something needs them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, level: str | None = None) -> None:
+        """`level` is what the library was built for, as `build.build` has it."""
         self.path = path
+        self.level = level or build.cpu_level(build.find_compiler())
         self._lib = ctypes.CDLL(str(path))
-        self._declare()
+        _declare(self._lib, HOST)
         self._check()
+        self._parts = {
+            name: Loader(name, partial(_open_part, name), use, self.level) for name, use in PARTS.items()
+        }
 
-    @property
-    def functions(self) -> ctypes.CDLL:
-        """The entry points, their types declared."""
-        return self._lib
+    def has(self, part: str) -> bool:
+        """Whether `part` can serve; builds it if that was not tried yet."""
+        return not isinstance(self._parts[part].get(), str)
+
+    def part(self, name: str) -> ctypes.CDLL:
+        """Returns the entry points of one of PARTS, their types declared.
+
+        Raises:
+            RuntimeError: It cannot be had.
+        """
+        found = self._parts[name].get()
+        if isinstance(found, str):
+            raise RuntimeError(f"the native kernels were asked for, but {found}")
+        return found
 
     @property
     def has_bfloat16(self) -> bool:
@@ -116,7 +155,7 @@ class Library:
     ) -> bool:
         """Fills `any_cell` with the cells of a mask that hold something. Returns False if cancelled."""
         return bool(
-            self._lib.lv_tight_cells(
+            self.part("rest").lv_tight_cells(
                 field.handle,
                 ctypes.byref(mask),
                 least_sigma,
@@ -153,8 +192,13 @@ class Library:
         listed = None
         if rays is not None:
             listed = abi.Rays(rays.pixels.ctypes.data, _address(rays.start), len(rays.pixels))
+        render = self._lib.lv_render
+        if options.edits is not None:
+            render = self.part("rest").lv_render_edited
+        elif packed.struct.nerf and tables.nerf is not None:
+            render = self.part("rest").lv_render_nerf
         return bool(
-            self._lib.lv_render(
+            render(
                 prepared.handle,
                 ctypes.byref(view_struct(view)),
                 ctypes.byref(packed.struct),
@@ -168,17 +212,19 @@ class Library:
     ) -> None:
         """Renders a view with the code that the GPU runs, one ray after the other."""
         packed = PackedOptions(self, tables, options)
-        self._lib.lv_render_scalar(
+        self.part("scalar").lv_render_scalar(
             ctypes.byref(self.prepare(tables).field),
             ctypes.byref(view_struct(view)),
             ctypes.byref(packed.struct),
             ctypes.byref(buffers_struct(buffers)),
         )
 
-    @staticmethod
-    def can_render(tables: FieldTables, options: RenderOptions) -> bool:
+    def can_render(self, tables: FieldTables, options: RenderOptions) -> bool:
         """Whether `render` serves these options: edits and the NeRF branch do not go together."""
-        return options.edits is None or options.nerf is NerfMode.OFF or tables.nerf is None
+        has_nerf = options.nerf is not NerfMode.OFF and tables.nerf is not None
+        if options.edits is None and not has_nerf:
+            return True
+        return not (options.edits is not None and has_nerf) and self.has("rest")
 
     def columns(
         self,
@@ -205,7 +251,7 @@ class Library:
             features.data_ptr(),
             _address(lacking),
         )
-        self._lib.lv_columns(prepared.handle, ctypes.byref(packed.struct), ctypes.byref(struct))
+        self.part("rest").lv_columns(prepared.handle, ctypes.byref(packed.struct), ctypes.byref(struct))
         return Columns(height, opacity, features)
 
     def query(
@@ -220,7 +266,7 @@ class Library:
         n = len(points)
         feature, sigma = torch.empty(n), torch.empty(n)
         appearance = torch.empty(n, prepared.field.feature_dim)
-        self._lib.lv_query(
+        self.part("rest").lv_query(
             ctypes.byref(prepared.field),
             n,
             points.data_ptr(),
@@ -242,7 +288,7 @@ class Library:
         features, directions = features.contiguous(), directions.contiguous()
         latents = torch.stack([_latent(tables.decoder, look) for look in looks])
         rgb = torch.empty(len(looks), len(features), 3)
-        self._lib.lv_decode(
+        self.part("rest").lv_decode(
             prepared.handle,
             len(os.sched_getaffinity(0)),
             len(looks),
@@ -254,31 +300,6 @@ class Library:
         )
         return rgb
 
-    def _declare(self) -> None:
-        pointer, void = ctypes.c_void_p, None
-        signatures = {
-            "lv_abi": (ctypes.c_int, [pointer]),
-            "lv_has_bfloat16": (ctypes.c_int, []),
-            "lv_build_mask": (void, [pointer] * 4),
-            "lv_build_room": (void, [pointer] * 6),
-            "lv_fill_distance": (void, [pointer] * 2),
-            "lv_tight_cells": (
-                ctypes.c_int,
-                [pointer] * 2 + [ctypes.c_float, ctypes.c_int, ctypes.c_int] + [pointer] * 2,
-            ),
-            "lv_prepare": (pointer, [pointer] * 2),
-            "lv_release": (void, [pointer]),
-            "lv_render": (ctypes.c_int, [pointer] * 5),
-            "lv_render_scalar": (void, [pointer] * 4),
-            "lv_columns": (void, [pointer] * 3),
-            "lv_query": (void, [pointer, ctypes.c_int64] + [pointer] * 5),
-            "lv_decode": (void, [pointer, *[ctypes.c_int] * 2, pointer, ctypes.c_int64] + [pointer] * 3),
-        }
-        for name, (result, arguments) in signatures.items():
-            function = getattr(self._lib, name)
-            function.restype, function.argtypes = result, arguments
-        warp_abi.declare(self._lib)
-
     def _check(self) -> None:
         sizes = (ctypes.c_int32 * (1 + len(abi.STRUCTS)))()
         rounds_apart = self._lib.lv_abi(sizes)
@@ -287,6 +308,21 @@ class Library:
             raise OSError(f"{self.path} must have ABI {expected}, got {[*sizes]}; delete it to rebuild it")
         if not rounds_apart:
             raise OSError(f"{self.path} must round products before sums; compile it with -ffp-contract=off")
+
+
+def _declare(library: ctypes.CDLL, signatures: Signatures) -> None:
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+
+
+def _open_part(name: str, path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    if name == "warp":
+        warp_abi.declare(library)
+    else:
+        _declare(library, REST if name == "rest" else SCALAR)
+    return library
 
 
 class PackedOptions:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import build, native, reference, train_native, train_torch
+from . import native, reference, train_native, train_torch
 from .bricks import brick_tables
 from .checks import (
     check_buffers,
@@ -29,6 +24,7 @@ from .checks import (
 )
 from .columns import survey
 from .edit_tables import ColumnGrid, Columns
+from .loading import Loader
 from .stream_checks import check_tables
 from .tables import (
     TILE,
@@ -44,8 +40,6 @@ from .tables import (
 from .tight import TightRoom, check_tight, make_room
 from .train_tables import PlaneUpdate, RayBatch, StepResult, TrainOptions, TrainTables
 from .warp import Warp
-
-logger = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "native", "torch")
 
@@ -190,7 +184,7 @@ def tight_room(
     check_tables(tables)
     _check_options(tables, options)
     check_feedback("cancel", cancel, np.int32, 1)
-    library = _library_for(tables.device, "auto")
+    library = _library_for(tables.device, "auto", "rest")
     if library is None or tables.stream is not None:
         return None
     return make_room(library, tables, options, np.zeros(1, np.int32) if cancel is None else cancel)
@@ -224,7 +218,7 @@ def probe(
     check_tables(tables)
     check_feedback("lacking", lacking, np.uint8, len(tables.blocks))
     require_tensor("points", points, torch.float32, (None, 3))
-    library = _library_for(tables.device, backend)
+    library = _library_for(tables.device, backend, "rest")
     if library is not None:
         return Probe(*library.query(tables, points, lacking))
     return Probe(*reference.query(tables, points, lacking))
@@ -257,7 +251,7 @@ def decode(
     looks = list(latent) if latent is not None and several else [latent]
     for look in looks:
         check_latent("latent", tables.decoder, look)
-    library = _library_for(tables.device, backend)
+    library = _library_for(tables.device, backend, "rest")
     if library is not None:
         colors = library.decode(tables, features, directions, looks)
     else:
@@ -292,7 +286,7 @@ def columns(
     check_tables(tables)
     check_grid(grid)
     check_feedback("lacking", lacking, np.uint8, len(tables.blocks))
-    library = _library_for(tables.device, backend)
+    library = _library_for(tables.device, backend, "rest")
     if library is not None:
         return library.columns(tables, options, grid, lacking)
     return survey(tables, options, grid, lacking)
@@ -339,7 +333,8 @@ def train_step(
 
 def has_warp() -> bool:
     """Whether `open_warp` serves: the native code is there. Builds it if that was not tried yet."""
-    return not isinstance(_native.get(), str)
+    library = _native.get()
+    return not isinstance(library, str) and library.has("warp")
 
 
 def open_warp(width: int, height: int, threads: int = 0) -> Warp:
@@ -371,7 +366,7 @@ def backend_status(device: torch.device | str = "cpu") -> BackendStatus:
     if isinstance(library, str):
         return BackendStatus("torch", library)
     n_threads = len(os.sched_getaffinity(0))
-    return BackendStatus("native", f"{build.cpu_level()}, {n_threads} thread{'s' if n_threads > 1 else ''}")
+    return BackendStatus("native", f"{library.level}, {n_threads} thread{'s' if n_threads > 1 else ''}")
 
 
 def has_bfloat16() -> bool:
@@ -380,46 +375,12 @@ def has_bfloat16() -> bool:
     return not isinstance(library, str) and library.has_bfloat16
 
 
-L = TypeVar("L")
+_native = Loader("host", native.Library, "rendering")
+_native_training = Loader("train", train_native.TrainLibrary, "training")
 
 
-class _Native(Generic[L]):
-    """A host library, built and loaded on first use; or the sentence that says why there is none."""
-
-    def __init__(self, source: str, load: Callable[[Path], L], use: str) -> None:
-        self._lock = threading.Lock()
-        self._source, self._use = source, use
-        self._open: Callable[[Path], L] = load
-        self._found: L | str | None = None
-
-    def get(self) -> L | str:
-        with self._lock:
-            if self._found is None:
-                self._found = self._load()
-                if isinstance(self._found, str):
-                    logger.warning("%s with torch: %s", self._use, self._found)
-            return self._found
-
-    def _load(self) -> L | str:
-        if os.environ.get("LANDMARK_VIEWER_NATIVE", "1") == "0":
-            return "LANDMARK_VIEWER_NATIVE=0 switches the native kernels off"
-        try:
-            path = build.build(source=self._source)
-            try:
-                return self._open(path)
-            except (OSError, AttributeError):
-                return self._open(build.build(rebuild=True, source=self._source))
-        except build.BuildError as error:
-            return str(error)
-        except (OSError, AttributeError) as error:
-            return f"the native kernels cannot be loaded: {error}"
-
-
-_native = _Native("host", native.Library, "rendering")
-_native_training = _Native("train", train_native.TrainLibrary, "training")
-
-
-def _library_for(device: torch.device, backend: str) -> native.Library | None:
+def _library_for(device: torch.device, backend: str, part: str | None = None) -> native.Library | None:
+    """Returns the library, None for torch. part: what else of native.PARTS must be there."""
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend}")
     if backend == "torch":
@@ -432,6 +393,8 @@ def _library_for(device: torch.device, backend: str) -> native.Library | None:
     if isinstance(library, str):
         if backend == "native":
             raise RuntimeError(f"the native kernels were asked for, but {library}")
+        return None
+    if part is not None and backend == "auto" and not library.has(part):
         return None
     return library
 

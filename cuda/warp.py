@@ -76,7 +76,7 @@ class Warp:
 
     def __init__(self, library: Library, width: int, height: int, threads: int) -> None:
         self.width, self.height = width, height
-        self._lib = library.functions
+        self._lib = library.part("warp")
         self._handle = self._lib.lv_warp_open(width, height, threads)
         weakref.finalize(self, self._lib.lv_warp_close, self._handle)
 

@@ -148,7 +148,7 @@ def test_torch_takes_no_notice_of_it() -> None:
 
 @pytest.mark.usefixtures("bfloat16")
 def test_a_library_without_it_renders_the_same_in_float32(compiler: str) -> None:
-    here, other = native.Library(build.build(BF16)), native.Library(build.build("x86-64-v4"))
+    here, other = (native.Library(build.build(level), level) for level in (BF16, "x86-64-v4"))
     assert here.has_bfloat16
     assert not other.has_bfloat16
     model = make_field(SHAPES["channels of the real ones"])
@@ -178,7 +178,8 @@ def test_a_compiler_without_words_for_it_builds_the_level_below(
     assert build.cpu_level(compiler) == best
     sources = tmp_path / "csrc"
     sources.mkdir()
-    (sources / "host.cpp").write_text('extern "C" int answer() { return 42; }\n')
+    for name in build.LIBRARIES["host"]:
+        (sources / f"{name}.cpp").write_text(f'extern "C" int {name}() {{ return 42; }}\n')
     monkeypatch.setattr(build, "SOURCES", sources)
     monkeypatch.setenv("LANDMARK_VIEWER_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")

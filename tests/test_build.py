@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from landmark_viewer.core import kernels
 from landmark_viewer.core.rays import view_of
 from landmark_viewer.core.render import RenderSettings, options_for
 from landmark_viewer.core.settings import Precision
 from landmark_viewer.cuda import build, native, ops
+from landmark_viewer.cuda.loading import Loader
 from landmark_viewer.cuda.tables import FrameBuffers, Quality, RenderControl
 
 from .small_fields import SHAPES, camera, make_field
@@ -34,16 +37,17 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: str) -> Path
     """Sources that compile in no time, and an empty cache."""
     sources = tmp_path / "csrc"
     sources.mkdir()
-    (sources / "host.cpp").write_text(TINY_SOURCE)
+    for name in {name for names in build.LIBRARIES.values() for name in names}:
+        (sources / f"{name}.cpp").write_text(TINY_SOURCE.replace("answer", name))
     monkeypatch.setattr(build, "SOURCES", sources)
     monkeypatch.setenv("LANDMARK_VIEWER_CACHE", str(tmp_path / "cache"))
     return sources
 
 
 @pytest.fixture
-def fresh_ops(monkeypatch: pytest.MonkeyPatch) -> ops._Native:
+def fresh_ops(monkeypatch: pytest.MonkeyPatch) -> Loader[native.Library]:
     """The door as in a process that has not rendered yet."""
-    holder = ops._Native("host", native.Library, "rendering")
+    holder = Loader("host", native.Library, "rendering")
     monkeypatch.setattr(ops, "_native", holder)
     return holder
 
@@ -102,13 +106,15 @@ def test_two_processes_build_once_without_harm(tiny: Path) -> None:
     assert build._is_whole(Path(answers.pop().strip()).parent)
 
 
-def test_no_compiler_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch, fresh_ops: ops._Native) -> None:
+def test_no_compiler_is_said_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, fresh_ops: Loader[native.Library]
+) -> None:
     monkeypatch.setattr(build.shutil, "which", lambda name: None)
     status = ops.backend_status()
     assert status == ops.BackendStatus("torch", "no C++ compiler found (c++, g++ or clang++)")
 
 
-def test_a_compile_error_is_said_with_its_first_line(tiny: Path, fresh_ops: ops._Native) -> None:
+def test_a_compile_error_is_said_with_its_first_line(tiny: Path, fresh_ops: Loader[native.Library]) -> None:
     (tiny / "host.cpp").write_text("int broken(\n")
     status = ops.backend_status()
     assert status.name == "torch"
@@ -118,7 +124,7 @@ def test_a_compile_error_is_said_with_its_first_line(tiny: Path, fresh_ops: ops.
 
 
 def test_an_unusable_cache_is_said(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch, fresh_ops: ops._Native
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, fresh_ops: Loader[native.Library]
 ) -> None:
     blocked = tiny.parent / "file"
     blocked.write_text("in the way")
@@ -128,14 +134,14 @@ def test_an_unusable_cache_is_said(
     assert status.detail.startswith(f"the kernel cache {blocked}")
 
 
-def test_a_library_with_other_entry_points_is_not_used(tiny: Path, fresh_ops: ops._Native) -> None:
+def test_a_library_with_other_entry_points_is_not_used(tiny: Path, fresh_ops: Loader[native.Library]) -> None:
     status = ops.backend_status()
     assert status.name == "torch"
     assert status.detail.startswith("the native kernels cannot be loaded: ")
 
 
 def test_the_environment_switches_the_native_code_off(
-    monkeypatch: pytest.MonkeyPatch, fresh_ops: ops._Native
+    monkeypatch: pytest.MonkeyPatch, fresh_ops: Loader[native.Library]
 ) -> None:
     monkeypatch.setenv("LANDMARK_VIEWER_NATIVE", "0")
     reason = "LANDMARK_VIEWER_NATIVE=0 switches the native kernels off"
@@ -152,7 +158,7 @@ def test_the_environment_switches_the_native_code_off(
 def test_every_processor_level_renders_the_same_picture(level: str, compiler: str) -> None:
     if level != build.BASELINE and level not in _levels_here():
         pytest.skip(f"this processor is not {level}")
-    library = native.Library(build.build(level))
+    library = native.Library(build.build(level), level)
     for name in ("channels of the real ones", "softplus", "sparse mask"):
         model = make_field(SHAPES[name])
         for precision in (Precision.FULL, Precision.HALF):
@@ -173,9 +179,64 @@ def test_loading_the_library_keeps_denormals(compiler: str) -> None:
     assert (torch.tensor(1e-38) * 0.01).item() > 0
 
 
-def test_main_names_the_library_or_the_reason(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_source_is_in_a_library() -> None:
+    there = {path.stem for path in build.SOURCES.glob("*.cpp")}
+    assert there == {name for names in build.LIBRARIES.values() for name in names}
+    assert set(native.PARTS) | {"host", "train"} == set(build.LIBRARIES)
+
+
+def test_a_part_alone_is_built_again_where_its_source_changes(tiny: Path) -> None:
+    places = {source: build.build(source=source) for source in build.LIBRARIES}
+    assert len(set(places.values())) == len(places)
+    (tiny / "nerf.cpp").write_text(TINY_SOURCE)
+    again = {source: build.build(source=source) for source in build.LIBRARIES}
+    assert {source for source in places if again[source] != places[source]} == {"rest"}
+
+
+def test_what_an_unfinished_build_left_is_removed(tiny: Path) -> None:
+    library = build.build()
+    left = library.parent / "build-left"
+    left.mkdir()
+    (left / "host.o").write_bytes(b"half of it")
+    build.build(rebuild=True)
+    assert not left.exists()
+
+
+def test_building_ahead_ends_with_all_that_a_window_needs(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "_ahead", None)
+    assert not kernels.is_building()
+    go = threading.Event()
+    compile_it = build._compile
+    monkeypatch.setattr(build, "_compile", lambda *given: (go.wait(60), compile_it(*given)))
+    thread = kernels.build_ahead()
+    assert kernels.is_building()
+    go.set()
+    thread.join(120)
+    assert not kernels.is_building()
+    monkeypatch.setattr(build, "_compile", lambda *given: pytest.fail("there is something left to compile"))
+    assert {build.build(source=source).name for source in build.AHEAD} == {build.LIBRARY}
+
+
+def test_without_a_part_the_rest_serves(monkeypatch: pytest.MonkeyPatch, compiler: str) -> None:
+    """Where the part for edits and probes is not to be had, torch does its work; pictures stay native."""
+    library = native.Library(build.build())
+    monkeypatch.setattr(library._parts["rest"], "_found", "it went wrong")
+    monkeypatch.setattr(ops._native, "_found", library)
+    model = make_field(SHAPES["plain"])
+    tables, points = model.tables(Precision.FULL), torch.zeros(3, 3)
+    assert ops.can_render_rays(tables, options_for(model, RenderSettings()))
+    assert torch.equal(ops.probe(tables, points).sigma, ops.probe(tables, points, backend="torch").sigma)
+    with pytest.raises(RuntimeError, match="it went wrong"):
+        ops.probe(tables, points, backend="native")
+
+
+def test_main_names_the_libraries_or_the_reason(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert build.main() == 0
-    assert capsys.readouterr().out.strip().endswith("liblv.so")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(build.LIBRARIES)
+    assert all(line.endswith("liblv.so") for line in lines)
     (tiny / "host.cpp").write_text("int broken(\n")
     assert build.main() == 0
     assert capsys.readouterr().out.startswith("no native kernels: ")

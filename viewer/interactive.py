@@ -19,6 +19,7 @@ from ..core.errors import InputError
 from ..core.interactive.contracts import Budget, Course, Displayed, Kind, Look, Refined
 from ..core.interactive.controller import Controller
 from ..core.interactive.trust import Trust
+from ..core.kernels import is_building
 from ..cuda.tables import TILE, Quality, RenderControl
 from .events import since_start
 from .pictures import Picture, Renderer, RenderRequest
@@ -61,9 +62,12 @@ class Interactive:
         self._failure = ""
         self._served: tuple[Look | None, str] = None, ""  # the last look, and why it is not served
         self._key_time = since_start()  # when the newest keyframe was finished
+        self._at_rest: tuple[Camera, Look] | None = None  # of the last picture at rest
 
     def why_not(self, request: RenderRequest) -> str:
         """Returns why the engine does not make moving pictures of a request, "" where it does."""
+        if is_building():
+            return "the native kernels for it are being compiled"
         look = look_of(request)
         if look != self._served[0] and not self._failure:
             with self._guarded():
@@ -96,7 +100,9 @@ class Interactive:
         lacks = drawing.lacks
         lacking = (lacks.pixels(drawing.camera), lacks.blocks.copy()) if lacks.any else (None, None)
         with self._guarded():
-            self._engine.adopt(drawing.camera, look_of(job.request), drawing.buffers, *lacking)
+            look = look_of(job.request)
+            self._engine.adopt(drawing.camera, look, drawing.buffers, *lacking)
+            self._at_rest = drawing.camera, replace(look, edits=None)
             self._note_keyframe()
 
     def prepare(self, turn: Turn, job: Job) -> None:
@@ -110,7 +116,7 @@ class Interactive:
             self._engine.prepare(control)
 
     def _serve(self, turn: Turn, job: Job) -> None:
-        scale = min(self._controller.scale, job.resolution)
+        scale = self._scale(job)
         self._controller = self._controller.keying(self._engine.key_area)
         budget = self._controller.budget_at(scale)
         began = time.perf_counter()
@@ -125,6 +131,15 @@ class Interactive:
         turn.spare(job)
         self._refine(turn, job, max(budget.total - displayed.rays - budget.key, 0))
         self._improve(turn, job, scale, budget, displayed.kind)
+
+    def _scale(self, job: Job) -> float:
+        """Returns the share of the resolution of the next picture.
+
+        Where nothing but edits have changed since the picture at rest, the most of it stays as it is.
+        """
+        request = job.request
+        view = camera_at(request.camera, job.resolution), replace(look_of(request), edits=None)
+        return job.resolution if view == self._at_rest else min(self._controller.scale, job.resolution)
 
     def _improve(self, turn: Turn, job: Job, scale: float, budget: Budget, kind: Kind) -> None:
         """Goes on while nothing else is asked for, until nothing is to be gained."""

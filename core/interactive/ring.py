@@ -16,6 +16,7 @@ from .contracts import Look
 
 FADES = (0.25, 0.5, 0.75)  # share of a keyframe in the pictures after it has come to be the first source
 SAMPLED = 8  # every so many rows and columns tell a typical depth
+FARTHEST = 0.4  # way from a keyframe, as a share of its depth: a coarse picture is better from there on
 DETAIL = 0.1  # radians that a keyframe is worse by for pixels e times as large
 
 BlocksCame = Callable[[np.ndarray], bool]  # whether any of these blocks are there now
@@ -96,6 +97,10 @@ class Held:
         """Share of the pixels that read a coarse stand-in for a block."""
         return float(np.mean(self.keyframe.lacking)) if self.lacks is not None else 0.0
 
+    def way(self, camera: Camera) -> float:
+        """Returns how far a view's eye is from the keyframe's, as a share of the depth."""
+        return float(np.linalg.norm(self.camera.eye - camera.eye)) / max(self._depth, 1e-9)
+
     def distance(self, camera: Camera, scale: float = 1.0) -> float:
         """Returns how far a view is from the keyframe's: radians, of the turn and of what the way makes.
 
@@ -103,9 +108,8 @@ class Held:
         """
         between = np.linalg.inv(self.camera.matrix) @ camera.matrix
         turn = float(np.linalg.norm(rotation_vector(between[:3, :3])))
-        way = float(np.linalg.norm(self.camera.eye - camera.eye)) / max(self._depth, 1e-9)
         finer = camera.fl_y / self.camera.fl_y
-        return turn + way + DETAIL * max(math.log(finer * scale), -math.log(finer), 0.0)
+        return turn + self.way(camera) + DETAIL * max(math.log(finer * scale), -math.log(finer), 0.0)
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,7 @@ class Ring:
 
         `scale` is the share of the view's resolution that keyframes need.
         """
-        usable = [each for each in self.held if each.shows]
+        usable = [each for each in self.held if each.shows and each.way(camera) < FARTHEST]
         order = sorted(usable, key=lambda each: (each.is_coarse, each.distance(camera, scale)))
         first = order[0] if order else None
         if first is not self._first:

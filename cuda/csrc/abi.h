@@ -4,6 +4,8 @@
 #pragma once
 #include <stdint.h>
 
+#define LV_EXPORT extern "C" __attribute__((visibility("default")))
+
 #define LV_ABI 7
 #define LV_TILE 8  // pixels along the side of a tile
 

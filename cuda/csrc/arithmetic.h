@@ -11,7 +11,9 @@
 #include <cuda_fp16.h>
 #define LV_HD static __host__ __device__ __forceinline__
 #else
+#ifndef LV_HD
 #define LV_HD static inline __attribute__((always_inline))
+#endif
 #if defined(__F16C__)
 #include <immintrin.h>
 #endif

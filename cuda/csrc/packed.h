@@ -53,6 +53,8 @@ struct PackedField : PackedDecoder {
   const LvTable* density;  // as field.density, lines times density_basis
 };
 
+inline const LvStream*& stream_of(PackedField& packed) { return packed.field.stream; }
+
 // A packed field with the memory that its decoder and lines lie in.
 struct OwnedField : PackedField {
   Memory memory;

@@ -6,32 +6,8 @@
 #include "occupancy_lanes.h"
 #include "stream.h"
 
-// Which of LANES samples that lie in one block its piece of the mask keeps, or the room.
-static uint32_t kept_in_block(const LvField& field, float threshold, int home, const CellLanes& cells,
-                              uint32_t inside) {
-  const LvMaskPart* part = part_of(*field.stream, home);
-  if (!part) return lanes_in_room(field.mask, cells, inside);
-  const Vec there[3] = {sub_rn(cells.at[0], splat<Vec>((float)part->first[0])),
-                        sub_rn(cells.at[1], splat<Vec>((float)part->first[1])), cells.at[2]};
-  return occupied_lanes(part->mask, threshold, cells_at(part->mask, there), inside);
-}
-
 // Which of LANES samples the mask of a field keeps, as bits.
-static uint32_t kept_lanes(const LvField& field, float threshold, const Vec p[3], uint32_t inside) {
-  const CellLanes cells = cells_of(field.mask, p);
-  if (!field.stream) return occupied_lanes(field.mask, threshold, cells, inside);
-  Vec c[3];
-  for (int i = 0; i < 3; i++) c[i] = normalized(field, i, p[i]);
-  const IntVec home = to_int(home_block(field, c));
-  uint32_t kept = 0;
-  for (uint32_t left = inside & cells.inside; left;) {
-    const int block = home[__builtin_ctz(left)];
-    const uint32_t same = left & bits_of(home == block);
-    kept |= kept_in_block(field, threshold, block, cells, same);
-    left &= ~same;
-  }
-  return kept;
-}
+uint32_t kept_lanes(const LvField& field, float threshold, const Vec p[3], uint32_t inside);
 
 // What one thread has found out about a streamed field.
 struct Feedback {

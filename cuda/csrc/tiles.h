@@ -1,6 +1,6 @@
 // A tile of rays on the host: samples are placed, tested and weighed LANES at a time along each ray.
 //
-// EDITED code is compiled apart, so that a scene without edits runs as if there were none.
+// EDITED code is compiled apart, in edited.cpp, so that a scene without edits runs as if there were none.
 #pragma once
 #include "edited_lanes.h"
 

@@ -6,8 +6,6 @@
 #include "train_group.h"
 #include "train_planes.h"
 
-#define LV_EXPORT extern "C" __attribute__((visibility("default")))
-
 enum { BANDS_PER_THREAD = 4 };
 
 // Sizes of the structs of train_abi.h.

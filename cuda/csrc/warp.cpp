@@ -3,8 +3,6 @@
 
 #include "warp_choose.h"
 
-#define LV_EXPORT extern "C" __attribute__((visibility("default")))
-
 // What lasts from picture to picture.
 struct Warp {
   const int threads;

@@ -1,8 +1,9 @@
 // LandMark's NeRF branch on the host: importance samples of every ray through its two small networks.
-#pragma once
 #include <algorithm>
 
-#include "tiles.h"
+#include "simd.h"
+
+#include "render.h"
 
 // [sin(v * 2^k), cos(v * 2^k)] of three numbers, dimension-major. Returns how many were written.
 static int encode_three(const float v[3], int n_frequencies, float* to) {
@@ -271,5 +272,23 @@ static bool render_nerf_tile(const TileJob& job, Batch& batch, NerfBatch& nerf, 
     write_pixel(options, job.buffers, pixel, seen[n]);
     for (int c = 0; c < 3; c++) job.buffers.rgb[3 * pixel + c] = clamp(seen[n].rgb[c] + under[c], 0.0f, 1.0f);
     write_normal<false>(job, batch, rays[n], seen[n].median_depth, pixel);
+  });
+}
+
+// What one thread renders tiles with.
+struct NerfTiles {
+  const TileJob& job;
+  Batch batch;
+  NerfBatch nerf;
+  bool render(int tile) { return render_nerf_tile(job, batch, nerf, tile); }
+};
+
+// Returns 1 if all tiles were rendered. Needs the branch, and does not serve edits.
+LV_EXPORT int lv_render_nerf(const void* prepared, const LvView* view, const LvOptions* options,
+                             const LvBuffers* buffers, const LvControl* control) {
+  const Seen<PackedField> seen(*(const PackedField*)prepared, options->fade);
+  const TileJob job = {seen.field, *options, *view, *buffers, control->rays, control->cancel, 0};
+  return render_tiles(job, *control, [&](const float* base) {
+    return NerfTiles{job, Batch(job.packed, base, false, options->bfloat16), NerfBatch(job.packed, *options)};
   });
 }
