@@ -62,6 +62,7 @@ class Engine:
         self._under_way: UnderWay | None = None
         self._warps: dict[tuple[int, int], Warp] = {}  # by size, the last one used last
         self._camera: Camera | None = None  # that was displayed last
+        self._seen: Camera | None = None  # the same, or that of a picture that came in since
         self._look = Look()
         self._budget = Budget(0, 0, 0, 0)
         self._course: Course | None = None
@@ -120,7 +121,9 @@ class Engine:
             budget = Budget(budget.total, 0, budget.total, 0, budget.check)
         self._see(look)
         self._motion.note(camera, now)
+        self._ring.jump(self._seen or camera, camera)
         self._camera, self._budget, self._course = camera, budget, course
+        self._seen = camera
         self._stays = self._motion.rests
         if self._stays and self._under_way is not None and self._under_way.camera != camera:
             self._under_way = None
@@ -203,6 +206,7 @@ class Engine:
         self._detail = self._detail.after(held.keyframe, 1.0)
         held.see(self._look, self._front, self._have_come)
         self._ring.add(held)
+        self._seen = camera
         if self._under_way is not None and self._under_way.camera == camera:
             self._under_way = None
 
@@ -219,7 +223,7 @@ class Engine:
     def forget(self) -> None:
         """Forgets all pictures and motion."""
         self._ring, self._motion = Ring(), Motion()
-        self._under_way, self._camera = None, None
+        self._under_way = self._camera = self._seen = None
         self._warps.clear()
 
     # What is looked at

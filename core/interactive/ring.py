@@ -16,7 +16,7 @@ from .contracts import Look
 
 FADES = (0.25, 0.5, 0.75)  # share of a keyframe in the pictures after it has come to be the first source
 SAMPLED = 8  # every so many rows and columns tell a typical depth
-FARTHEST = 0.4  # way from a keyframe, as a share of its depth: a coarse picture is better from there on
+FARTHEST = 0.4  # way of a jump, as a share of the depth: a coarse picture is better than keyframes so far off
 DETAIL = 0.1  # radians that a keyframe is worse by for pixels e times as large
 
 BlocksCame = Callable[[np.ndarray], bool]  # whether any of these blocks are there now
@@ -99,7 +99,11 @@ class Held:
 
     def way(self, camera: Camera) -> float:
         """Returns how far a view's eye is from the keyframe's, as a share of the depth."""
-        return float(np.linalg.norm(self.camera.eye - camera.eye)) / max(self._depth, 1e-9)
+        return self.depths(self.camera, camera)
+
+    def depths(self, one: Camera, other: Camera) -> float:
+        """Returns how far two eyes are from each other, as a share of the depth."""
+        return float(np.linalg.norm(one.eye - other.eye)) / max(self._depth, 1e-9)
 
     def distance(self, camera: Camera, scale: float = 1.0) -> float:
         """Returns how far a view is from the keyframe's: radians, of the turn and of what the way makes.
@@ -177,7 +181,7 @@ class Ring:
 
         `scale` is the share of the view's resolution that keyframes need.
         """
-        usable = [each for each in self.held if each.shows and each.way(camera) < FARTHEST]
+        usable = [each for each in self.held if each.shows]
         order = sorted(usable, key=lambda each: (each.is_coarse, each.distance(camera, scale)))
         first = order[0] if order else None
         if first is not self._first:
@@ -193,6 +197,14 @@ class Ring:
         self._age += 1
         order.remove(before)
         return Chosen((order[0], before, *order[1:]), fade)
+
+    def jump(self, before: Camera, camera: Camera) -> None:
+        """The view changes; where it does not fly but jump, keyframes that are far from it are dropped."""
+        if self.newest is None or self.newest.depths(before, camera) < FARTHEST:
+            return
+        full = (each for each in (self.newest, self.previous) if each is not None)
+        near = [each for each in full if each.way(camera) < FARTHEST]
+        self.newest, self.previous = (*near, None, None)[:2]
 
     def stand_at(self, held: Held) -> None:
         """A picture was made of one keyframe as it is: the next one does not fade from others."""
