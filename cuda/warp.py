@@ -124,7 +124,7 @@ class Warp:
 
         Args:
             fill: At most so many holes, evenly spread. Where more than 5 % of the picture are holes, they may
-                take from `edge` as well, and silhouettes wait.
+                take half of `edge` as well, and weaker silhouettes wait.
             edge: At most so many stale pixels, then silhouettes, the strongest first.
             check: At most so many good pixels that are neither, evenly spread, others in every picture.
         """
@@ -139,7 +139,9 @@ class Warp:
         return Choice(pixels[:found], start[:found], int(counts[0]), int(counts[1]))
 
     def put(self, choice: Choice, buffers: FrameBuffers) -> float | None:
-        """Takes the fresh pixels of a choice into the picture; those of holes become points, too.
+        """Takes the fresh pixels of a choice into the picture.
+
+        Those of holes become points, too, and those that show something far nearer than what was there.
 
         Args:
             choice: As `choose` returned it.

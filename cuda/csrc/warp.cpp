@@ -97,8 +97,10 @@ LV_EXPORT double lv_warp_put(void* handle, const int32_t* pixels, int n, int n_f
         const double difference = (double)color[c] - picture.color[pixel][c];
         error += difference * difference;
       }
+    // A silhouette's ray that meets something far nearer than what is shown has found what no keyframe has seen.
+    const bool is_found = i < n - n_check && z < picture.color[pixel][3] * LV_WARP_FOUND;
     picture.set(pixel, color, &planes, 1.0f, FRESH);
-    if (i >= n_fill) continue;
+    if (i >= n_fill && !is_found) continue;
     const float local[3] = {((float)(pixel % picture.width) - view.cx) / view.fl_x,
                             -((float)(pixel / picture.width) - view.cy) / view.fl_y, -1.0f};
     Point point = {{}, z, color, planes, picture.number};

@@ -110,8 +110,9 @@ static inline Chosen choose_pixels(const Picture& picture, const int* histogram,
   const int64_t all = (int64_t)picture.n_pixels();
   const int64_t n_holes = picture.count_holes();
   const int64_t room = (int64_t)fill + edge;
-  Spread holes(n_holes, n_holes > all / 20 ? room : fill);  // where much is new, silhouettes wait
-  const int64_t n_fill = std::min(n_holes, n_holes > all / 20 ? room : (int64_t)fill);
+  const int64_t most = n_holes > all / 20 ? fill + (int64_t)edge / 2 : fill;  // where much is new, weak silhouettes wait
+  Spread holes(n_holes, most);
+  const int64_t n_fill = std::min(n_holes, most);
   int64_t left = std::min<int64_t>(edge, room - n_fill);
   int threshold = STALE_SCORE + 1;
   while (threshold > LEAST_SCORE && histogram[threshold - 1] <= left) left -= histogram[--threshold];

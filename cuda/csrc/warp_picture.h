@@ -6,6 +6,8 @@
 
 typedef uint8_t Bytes __attribute__((vector_size(LANES), may_alias));
 
+#define LV_WARP_FOUND 0.6f  // of the depth that is shown: what is nearer is another thing
+
 enum PixelState : uint8_t { HOLE = 0, GATHERED, STALE, POINT, FRESH, GUESSED };
 
 // A hole's fresh pixel, kept as a point of the world.
