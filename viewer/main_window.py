@@ -32,6 +32,7 @@ from .tools import Tools
 from .viewport import Viewport
 from .widgets import Widgets
 
+PANELS_EVERY = 0.1  # seconds between two looks of the panels at a moving camera
 FLY_PAUSE = 1 / 60  # seconds between two steps of a flight
 FRONT = "Edit", "Camera", "Viewport"  # tabs in front at first; the last has the keyboard
 SCENE_ENDINGS = (".yaml", ".yml")
@@ -86,6 +87,7 @@ class MainWindow:
         self._ready = False
         self._first_picture = True
         self._drawn = 0
+        self._panels_shown = 0.0
 
     # Building
 
@@ -114,8 +116,8 @@ class MainWindow:
             self._run_callbacks()
             flying = self._input.poll(now)
             self.session.advance(now)
-            self.session.ask(self._viewport.size, now)
             self._take_picture()
+            self.session.ask(self._viewport.size, now)
             self._take_dropped()
             if self._glfw.is_minimised:
                 self._glfw.wait(min(max(self.session.next_time(now) - now, FLY_PAUSE), LONGEST_WAIT))
@@ -199,9 +201,18 @@ class MainWindow:
             self._status.fit()
             for panel in self._panels:
                 panel.mark_tab()
-        for panel in self._panels:
-            panel.show(state)
-        self._status.show(state)
+        if self._panels_due():
+            for panel in self._panels:
+                panel.show(state)
+            self._status.show(state)
+
+    def _panels_due(self) -> bool:
+        """Whether the panels are to be written anew: beside a moving picture only now and then."""
+        now, picture = since_start(), self.session.picture
+        if picture is not None and picture.moving and now - self._panels_shown < PANELS_EVERY:
+            return False
+        self._panels_shown = now
+        return True
 
     def _ask_for_keeper(self) -> None:
         """Asks what the keeper must know."""

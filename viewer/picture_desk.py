@@ -28,7 +28,6 @@ if TYPE_CHECKING:  # these need torch, which is imported while the window is alr
 GROUND_SECONDS = 0.5  # between two estimates of the height of the ground
 COMPILING_SECONDS = 0.25  # after which it is said that the edits of the picture are not the newest
 LONGEST_PAUSE = 1.0  # seconds that compiling edits may keep a picture from being refined
-TURNS_SHARE = 0.75  # of the wanted rate, where drawing needs the cores that render: resolution counts more
 LONGEST_TURN = 0.5  # seconds after which a picture that does not come is no longer waited for
 
 
@@ -44,7 +43,7 @@ class PictureDesk:
             events: Where changes of the edits are logged.
             wake: Makes the main loop look here again; other threads call it.
             counterparts: Finds what pictures are compared with.
-            takes_turns: Rendering waits while the window is drawn.
+            takes_turns: A moving picture is not asked for before the one before it is there.
         """
         self.picture: Picture | None = None  # what is on screen
         self.edits: CompiledEdits | None = None  # that were last asked for in a picture
@@ -134,8 +133,6 @@ class PictureDesk:
         fps = self._rate.for_rendering(state.render.target_fps)
         request = request_for(shown, *size, moving, since, edits)
         request = replace(request, background=self.background(state), target_fps=fps)
-        if self._takes_turns:
-            request = replace(request, screen_fps=TURNS_SHARE * request.screen_fps)
         if shown.pose != state.pose:
             request = replace(request, ahead=(state.pose.camera(*size),), course=course)
         if moving and edits is not None and self._edit_job.is_behind:
@@ -174,6 +171,7 @@ class PictureDesk:
         if picture is None or self._loaded is None:
             return None
         self.picture = picture
+        self._awaited_since = -math.inf
         self._edit_job.note_shown(picture.request.edits)
         if now - self._ground_time > GROUND_SECONDS:
             self._ground_time = now
@@ -206,7 +204,6 @@ class PictureDesk:
 
     def note_drawing(self, seconds: float) -> None:
         """The window drew a new picture: the time of a moving one counts against its frame rate."""
-        self._awaited_since = -math.inf
         if self.picture is not None and self.picture.moving:
             self._rate.note_drawing(seconds)
 

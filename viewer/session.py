@@ -78,8 +78,8 @@ class Session:
             state: What the window shows first.
             events: Where everything is logged.
             wake: Makes the main loop look here again; other threads call it.
-            takes_turns: Rendering waits while the window is drawn. Where both need the same processor, a
-                picture is on screen sooner that way.
+            takes_turns: A moving picture is not asked for before the one before it is there. Where rendering
+                and drawing need the same processor, a picture is on screen sooner that way.
         """
         self.state = state
         self.history = History()

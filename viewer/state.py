@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -59,15 +60,8 @@ class Pose:
 
     @property
     def rotation(self) -> np.ndarray:
-        """Camera to world rotation, OpenGL axes. [3, 3]"""
-        sin_yaw, cos_yaw = math.sin(self.yaw), math.cos(self.yaw)
-        sin_pitch, cos_pitch = math.sin(self.pitch), math.cos(self.pitch)
-        forward = np.array([sin_yaw * cos_pitch, cos_yaw * cos_pitch, sin_pitch])
-        right = np.array([cos_yaw, -sin_yaw, 0.0])
-        up = np.cross(right, forward)
-        sin_roll, cos_roll = math.sin(self.roll), math.cos(self.roll)
-        right, up = cos_roll * right + sin_roll * up, cos_roll * up - sin_roll * right
-        return np.stack([right, up, -forward], axis=1)
+        """Camera to world rotation, OpenGL axes, read-only. [3, 3]"""
+        return _rotation(self.yaw, self.pitch, self.roll)
 
     @property
     def forward(self) -> np.ndarray:
@@ -81,9 +75,7 @@ class Pose:
 
     def camera(self, width: int, height: int) -> Camera:
         """Returns the pinhole camera of this pose for a picture size."""
-        c2w = np.eye(4)
-        c2w[:3, :3], c2w[:3, 3] = self.rotation, self.eye
-        return Camera.from_fov(c2w, width, height, self.fov_y)
+        return _camera(self, width, height)
 
     @classmethod
     def from_matrix(cls, c2w: np.ndarray, fov_y: float, distance: float) -> Pose:
@@ -98,6 +90,27 @@ class Pose:
         roll = math.atan2(float(right @ level_up), float(right @ level_right))
         x, y, z = (float(v) for v in c2w[:3, 3])
         return cls((x, y, z), yaw, pitch, roll, fov_y, distance)
+
+
+@lru_cache(maxsize=64)  # many ask for the present one while it is drawn
+def _rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
+    sin_yaw, cos_yaw = math.sin(yaw), math.cos(yaw)
+    sin_pitch, cos_pitch = math.sin(pitch), math.cos(pitch)
+    forward = np.array([sin_yaw * cos_pitch, cos_yaw * cos_pitch, sin_pitch])
+    right = np.array([cos_yaw, -sin_yaw, 0.0])
+    up = np.cross(right, forward)
+    sin_roll, cos_roll = math.sin(roll), math.cos(roll)
+    right, up = cos_roll * right + sin_roll * up, cos_roll * up - sin_roll * right
+    rotation = np.stack([right, up, -forward], axis=1)
+    rotation.flags.writeable = False
+    return rotation
+
+
+@lru_cache(maxsize=16)
+def _camera(pose: Pose, width: int, height: int) -> Camera:
+    c2w = np.eye(4)
+    c2w[:3, :3], c2w[:3, 3] = pose.rotation, pose.eye
+    return Camera.from_fov(c2w, width, height, pose.fov_y)
 
 
 class Tool(str, Enum):

@@ -31,7 +31,6 @@ DEALS = np.array(
     ]
 )
 NEEDED = LEAST_KEY * LATEST / TOLERABLE, 1_500, 2_000  # the same, what a scale should have
-FRESH_KEY = 0.5  # a small keyframe that comes sooner than need be gets this share of what a full one would
 CHECKS = 128
 LEAST = Budget(total=512, key=256, fill=192, edge=64, check=32)  # whatever a ray costs
 
@@ -193,7 +192,7 @@ class Controller:
     def _deals(self) -> np.ndarray:
         """DEALS for keyframes of the size that they have."""
         deals = DEALS.copy()
-        deals[:, 0] *= np.maximum(self.key_area, FRESH_KEY * (deals[:, 0] > LEAST_KEY))
+        deals[deals[:, 0] <= LEAST_KEY, 0] *= self.key_area  # what goes beyond makes them come sooner
         return deals
 
     def _unit(self, scale: float) -> float:

@@ -23,13 +23,14 @@ from ..render import Renderer
 from .casting import PACK, Caster
 from .contracts import Budget, Course, Displayed, Kind, Look, Refined
 from .course import Motion
-from .detail import Detail
+from .detail import Detail, Haste
 from .ring import Chosen, Held, Ring, colors_of
 from .scatter import scattered
 from .trust import BEHIND, behind_share, mean_behind
 from .under_way import UnderWay
 
 COVERED = 0.4  # share of the view that keyframes must show: with less, a coarse picture comes first
+GIVEN_UP = 0.6  # share of a keyframe that is finished, below which it makes way for a coarser one
 COARSEST = 0.125  # share of the resolution per side, of a coarse picture
 MARGIN_STEPS = 4.0  # that a ray starts before the surface that is expected
 FRONT_STEPS = 8.0  # that a front layer is deep
@@ -66,7 +67,7 @@ class Engine:
         self._look = Look()
         self._budget = Budget(0, 0, 0, 0)
         self._course: Course | None = None
-        self._detail = Detail()
+        self._detail, self._haste = Detail(), Haste()
         self._behind = 0.0  # share of the opacity behind the front layer of the newest keyframe
         self._stays = False  # whether the next keyframe is to be of the displayed camera
         self._blocks: object = None  # stands for the blocks in memory that the keyframes were judged by
@@ -86,7 +87,7 @@ class Engine:
     @property
     def key_area(self) -> float:
         """Pixels of the next keyframes, as a share of those of a picture."""
-        return self._detail.scale**2
+        return self._key_scale**2
 
     @property
     def behind(self) -> float:
@@ -144,6 +145,7 @@ class Engine:
         if self._under_way is not None and self._under_way.camera == camera:
             warp.show_part(self._under_way.builder, self._under_way.finished)
         fresh = self._freshen(warp, chosen, counts.holes, budget)
+        self._hurry(fresh.guessed / (camera.width * camera.height))
         kind = Kind.COARSE if self._ring.is_coarse else Kind.WARPED
         return self._displayed(warp, kind, list(chosen.held), replace(fresh, n=fresh.n + rays), counts.holes)
 
@@ -262,10 +264,22 @@ class Engine:
     # The picture
 
     def _project(self, warp: Warp, camera: Camera, planes: bool) -> tuple[Chosen, Counts | None]:
-        chosen = self._ring.choose(camera, self._detail.scale)
+        chosen = self._ring.choose(camera, self._key_scale)
         if not chosen.held:
             return chosen, None
         return chosen, warp.project(view_of(camera), chosen.sources, self._settings, chosen.fade, planes)
+
+    @property
+    def _key_scale(self) -> float:
+        """Share of the displayed resolution per side that keyframes of a moving camera have."""
+        return self._detail.scale * self._haste.scale
+
+    def _hurry(self, guessed: float) -> None:
+        """Makes keyframes coarser where they come too late; one that has just begun is given up for that."""
+        before, self._haste = self._haste, self._haste.after(guessed)
+        under_way = self._under_way
+        if self._haste.halvings > before.halvings and under_way is not None and under_way.share < GIVEN_UP:
+            self._under_way = None
 
     def _begin_coarse(self, camera: Camera, look: Look, n: int) -> int:
         """Renders a coarse keyframe of about n rays, which a full one of this camera will follow.
@@ -332,7 +346,7 @@ class Engine:
             return None
         camera = self._camera
         if not self._stays:
-            scale = self._detail.scale
+            scale = self._key_scale
             n_pixels = camera.width * camera.height * scale**2
             seconds = min(self._motion.interval * n_pixels / max(self._budget.key, 1), LONGEST)
             camera = camera_at(self._motion.ahead(seconds, self._course), scale)
