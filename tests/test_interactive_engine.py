@@ -333,10 +333,8 @@ def test_pictures_between_two_poses_do_not_cost_the_keyframe_under_way(renderer)
     assert np.linalg.norm(engine.keyframe.view.c2w - view_of(orbit(8.0)).c2w) < 0.1
 
 
-def test_what_is_forgotten_is_not_shown_again(renderer):
-    engine = started(renderer, orbit(0.0))
-    fly(engine, [orbit(i / 3) for i in range(1, 9)])
-    engine.forget()
+def test_before_the_first_picture_there_is_nothing_to_refine(renderer):
+    engine = Engine(renderer, threads=1)
     assert engine.keyframe is None
     assert engine.keyframe_share == 0
     assert engine.refine(640).rays == 0  # nothing is displayed

@@ -103,7 +103,7 @@ class Interactive:
             look = look_of(job.request)
             self._engine.adopt(drawing.camera, look, drawing.buffers, *lacking)
             self._at_rest = drawing.camera, replace(look, edits=None)
-            self._note_keyframe()
+            self._key_time = since_start()
 
     def prepare(self, turn: Turn, job: Job) -> None:
         """Works ahead, as nothing is asked for; any request ends that."""
@@ -182,12 +182,9 @@ class Interactive:
         turn.begin(job, control)
         refined = self._engine.refine(rays, control)
         if refined.finished:
-            self._note_keyframe()
+            self._key_time = since_start()
             job.supply.note_needs(refined.needs)
         return refined
-
-    def _note_keyframe(self) -> None:
-        self._key_time = since_start()
 
     def _picture(self, job: Job, displayed: Displayed, stage: Stage, ms: float) -> Picture:
         request, buffers = job.request, displayed.buffers

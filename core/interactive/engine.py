@@ -33,7 +33,7 @@ COVERED = 0.4  # share of the view that keyframes must show: with less, a coarse
 GIVEN_UP = 0.6  # share of a keyframe that is finished, below which it makes way for a coarser one
 COARSEST = 0.125  # share of the resolution per side, of a coarse picture
 MARGIN_STEPS = 4.0  # that a ray starts before the surface that is expected
-FRONT_STEPS = 8.0  # that a front layer is deep
+FRONT_STEPS = 8.0  # that a front layer is deep, as LV_FRONT_SAMPLES in compositing.h
 STARTING = 1 / 75  # cost of beginning a keyframe, in rays for each of its pixels
 LONGEST = 2.0  # seconds that a keyframe is expected to take at most
 SIZES = 3  # of pictures whose scratch memory is kept
@@ -221,12 +221,6 @@ class Engine:
             cancelled: May be cancelled from any thread; then the next call begins again.
         """
         self._caster.prepare(cancelled)
-
-    def forget(self) -> None:
-        """Forgets all pictures and motion."""
-        self._ring, self._motion = Ring(), Motion()
-        self._under_way = self._camera = self._seen = None
-        self._warps.clear()
 
     # What is looked at
 

@@ -36,7 +36,7 @@ FIRST_PAUSE = 4.0  # seconds
 LONGEST_PAUSE = 120.0  # seconds
 PROVEN = 10.0  # seconds
 LONGEST_STEP = 0.1  # seconds between two pictures that count as motion
-SEEN = 0.02  # opacity from which on a pixel shows anything
+SEEN = 0.02  # opacity from which on a pixel shows anything, as LV_FRONT_LEAST in compositing.h
 
 
 @dataclass(frozen=True)
