@@ -102,7 +102,7 @@ class Residency:
         )
         streams = Streams(stream, self._forms.room_of)
         self._publisher = Publisher(model.bare_tables(), streams, self._holdings, self._changed, on_change)
-        self._publisher.start(self._fetcher.replace_stalled)
+        self._publisher.start(self._watch)
 
     # Snapshots
 
@@ -169,11 +169,7 @@ class Residency:
         with self._changed:
             now = time.monotonic()
             self._holdings.machine.want(wants, now)
-            if now - self._short_time > SHORT_SECONDS:
-                self._short_time = float("inf")
-                self._holdings.slabs.limit = self._limit
-                if self._holdings.host is not None:
-                    self._holdings.host.limit = self._host_limit
+            self._allow_again(now)
             self._changed.notify_all()
 
     def n_bytes(self, keys: Sequence[BlockKey]) -> int:
@@ -408,6 +404,19 @@ class Residency:
         finally:
             self._is_planning = False
         self._publisher.tell()
+
+    def _allow_again(self, now: float) -> None:
+        """Takes the whole budget once the shortage is long ago."""
+        if now - self._short_time > SHORT_SECONDS:
+            self._short_time = float("inf")
+            self._holdings.slabs.limit = self._limit
+            if self._holdings.host is not None:
+                self._holdings.host.limit = self._host_limit
+
+    def _watch(self) -> None:
+        """Sees, with `_changed` held, that fetching goes on, also while nobody wants anything new."""
+        self._fetcher.replace_stalled()
+        self._allow_again(time.monotonic())
 
     def _change_form(self, plan: Plan) -> None:
         """Has all blocks read again after another plan."""
