@@ -15,7 +15,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import platformdirs
@@ -26,16 +27,18 @@ logger = logging.getLogger(__name__)
 
 SOURCES = Path(__file__).resolve().parent / "csrc"
 LIBRARY = "liblv.so"
-# Libraries and their sources: a window waits for the first one; what several need is compiled into each.
-_SHARED = ("lookup", "layers")
+# Libraries and their sources. A window waits for the first one; what others share is compiled with it, once.
+SHARED = ("shading", "lookup", "layers")
 LIBRARIES = {
-    "host": ("host", "shading", *_SHARED),  # pictures of scenes without edits
+    "host": ("host", *SHARED),  # pictures of scenes without edits
     "warp": ("warp",),  # keyframes seen from elsewhere
-    "rest": ("edited", "nerf", "probe", "shading", *_SHARED),  # all other pictures, and probes
-    "train": ("train", *_SHARED),  # the training step
+    "probe": ("probe", *SHARED),  # single points, columns, colours
+    "edited": ("edited", *SHARED),  # pictures of edited scenes
+    "nerf": ("nerf", *SHARED),  # pictures with the NeRF branch
+    "train": ("train", *SHARED),  # the training step
     "scalar": ("scalar",),  # what tests compare pictures with
 }
-AHEAD = ("host", "warp", "rest")  # what a window needs sooner or later, in this order
+AHEAD = ("host", "warp", "probe", "edited", "nerf")  # what a window needs sooner or later, in this order
 CHECKSUM = "liblv.sha256"
 COMPILERS = ("c++", "g++", "clang++")
 # -O2: -O3 takes half as long again to compile, for 2 %. No -ffast-math, not even for linking: it would
@@ -130,39 +133,84 @@ def build(level: str | None = None, rebuild: bool = False, source: str = "host")
     compiler = find_compiler()
     flags = [*FLAGS, *LEVEL_FLAGS[level or cpu_level(compiler)]]
     folder = cache_folder() / _key(compiler, flags, source)
+    if not rebuild and _is_whole(folder, source):  # also in a cache that cannot be written
+        return folder / LIBRARY
+    objects = []  # that are there
+    if source != "host" and set(SHARED) <= set(LIBRARIES[source]):
+        objects = [build(level, rebuild).with_name(f"{name}.o") for name in SHARED]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder / "lock"):
-            if rebuild or not _is_whole(folder):
-                _compile(_ninja_file(compiler, flags, source), compiler, folder)
+            if rebuild or not _is_whole(folder, source):
+                _compile(_ninja_file(compiler, flags, source, objects), compiler, folder, source)
     except OSError as error:
-        raise BuildError(f"the kernel cache {folder} cannot be used: {error.strerror or error}") from error
+        raise BuildError(
+            f"the kernel cache {folder} must be a folder with room to write to, got: "
+            f"{error.strerror or error}; set LANDMARK_VIEWER_CACHE to another folder"
+        ) from error
     return folder / LIBRARY
+
+
+def build_all(sources: Sequence[str]) -> None:
+    """Builds libraries for this processor in this order, as many at a time as there are cores.
+
+    Raises:
+        BuildError: As of `build`.
+    """
+    left, errors = iter(sources), list[BuildError]()
+
+    def work() -> None:
+        try:
+            for source in left:
+                build(source=source)
+        except BuildError as error:
+            errors.append(error)
+
+    n_threads = min(len(os.sched_getaffinity(0)), len(sources))
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(n_threads)]  # daemons: one may quit
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
 
 
 def _key(compiler: str, flags: list[str], source: str) -> str:
     digest = hashlib.sha256()
-    for path in (*sorted(SOURCES.glob("*.h")), *_units(source)):
+    for path in (*sorted(SOURCES.glob("*.h")), *_paths(LIBRARIES[source])):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
-    digest.update("\0".join([compiler, version.stdout, *flags, str(abi.ABI)]).encode())
+    target = (compiler, version.stdout, platform.machine(), *flags, str(abi.ABI))
+    digest.update("\0".join(target).encode())
     return digest.hexdigest()
 
 
-def _units(source: str) -> list[Path]:
-    return [SOURCES / f"{name}.cpp" for name in LIBRARIES[source]]
+def _paths(units: Sequence[str]) -> list[Path]:
+    return [SOURCES / f"{name}.cpp" for name in units]
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether the library is there and is what was built: a truncated one could crash the process at load."""
+def _products(source: str) -> list[str]:
+    """What a build leaves in its folder."""
+    return [LIBRARY, *(f"{name}.o" for name in SHARED if source == "host")]
+
+
+def _is_whole(folder: Path, source: str) -> bool:
+    """Whether a library is there and is what was built: a truncated one could crash the process at load."""
     try:
-        recorded = (folder / CHECKSUM).read_text(encoding="ascii").strip()
-        return hashlib.sha256((folder / LIBRARY).read_bytes()).hexdigest() == recorded
+        return (folder / CHECKSUM).read_text(encoding="ascii").strip() == _checksum(folder, source)
     except (OSError, UnicodeDecodeError):
         return False
 
 
-def _compile(ninja_file: str, compiler: str, folder: Path) -> None:
+def _checksum(folder: Path, source: str) -> str:
+    digest = hashlib.sha256()
+    for name in _products(source):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _compile(ninja_file: str, compiler: str, folder: Path, source: str) -> None:
     logger.info("building the native kernels in %s", folder)
     for left in folder.glob("build-*"):  # of a process that ended on the way
         shutil.rmtree(left, ignore_errors=True)
@@ -172,16 +220,16 @@ def _compile(ninja_file: str, compiler: str, folder: Path) -> None:
         run = subprocess.run([_ninja(), "-C", str(work)], capture_output=True, text=True, check=False)
         if run.returncode:
             raise BuildError(f"{compiler} failed: {_first_error(run.stdout + run.stderr)}")
-        built = work / LIBRARY
-        checksum = work / CHECKSUM
-        checksum.write_text(hashlib.sha256(built.read_bytes()).hexdigest() + "\n", encoding="ascii")
-        os.replace(built, folder / LIBRARY)
-        os.replace(checksum, folder / CHECKSUM)
+        (work / CHECKSUM).write_text(_checksum(work, source) + "\n", encoding="ascii")
+        for product in (*_products(source), CHECKSUM):
+            os.replace(work / product, folder / product)
 
 
-def _ninja_file(compiler: str, flags: list[str], source: str) -> str:
-    units = _units(source)
-    objects = " ".join(f"{path.stem}.o" for path in units)
+def _ninja_file(compiler: str, flags: list[str], source: str, objects: list[Path]) -> str:
+    """Returns what ninja has to do: `objects` are there, all other units are compiled."""
+    there = {path.stem for path in objects}
+    units = [path for path in _paths(LIBRARIES[source]) if path.stem not in there]
+    parts = [*(f"{path.stem}.o" for path in units), *map(str, objects)]
     return (
         "rule compile\n"
         f"  command = {_quoted(compiler)} {' '.join(flags)} -MMD -MF $out.d -c $in -o $out\n"
@@ -189,7 +237,7 @@ def _ninja_file(compiler: str, flags: list[str], source: str) -> str:
         "rule link\n"
         f"  command = {_quoted(compiler)} -shared -pthread $in -o $out\n"
         + "".join(f"build {path.stem}.o: compile {_escaped(str(path))}\n" for path in units)
-        + f"build {LIBRARY}: link {objects}\n"
+        + f"build {LIBRARY}: link {' '.join(map(_escaped, parts))}\n"
     )
 
 
@@ -234,6 +282,7 @@ def _locked(path: Path) -> Iterator[None]:
 def main() -> int:
     """Builds for this processor and says where, or why not."""
     try:
+        build_all(tuple(LIBRARIES))
         for source in LIBRARIES:
             sys.stdout.write(f"native kernels ({cpu_level(find_compiler())}): {build(source=source)}\n")
     except BuildError as error:

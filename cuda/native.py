@@ -52,16 +52,22 @@ HOST: Signatures = {
     "lv_release": (VOID, [POINTER]),
     "lv_render": (INT, [POINTER] * 5),
 }
-REST: Signatures = {
-    "lv_render_edited": (INT, [POINTER] * 5),
-    "lv_render_nerf": (INT, [POINTER] * 5),
+EDITED: Signatures = {"lv_render_edited": (INT, [POINTER] * 5)}
+NERF: Signatures = {"lv_render_nerf": (INT, [POINTER] * 5)}
+PROBE: Signatures = {
     "lv_tight_cells": (INT, [POINTER] * 2 + [FLOAT, INT, INT] + [POINTER] * 2),
     "lv_columns": (VOID, [POINTER] * 3),
     "lv_query": (VOID, [POINTER, ctypes.c_int64] + [POINTER] * 5),
     "lv_decode": (VOID, [POINTER, INT, INT, POINTER, ctypes.c_int64] + [POINTER] * 3),
 }
 SCALAR: Signatures = {"lv_render_scalar": (VOID, [POINTER] * 4)}
-PARTS = {"rest": "edits and probes", "warp": "moving pictures", "scalar": "comparisons"}  # and their uses
+PARTS = {  # and their uses
+    "probe": "probes",
+    "edited": "edits",
+    "nerf": "the NeRF branch",
+    "warp": "moving pictures",
+    "scalar": "comparisons",
+}
 QUALITIES = {Quality.EXACT: 0, Quality.CLUSTERED: 1, Quality.FAST: 2}
 
 
@@ -155,7 +161,7 @@ class Library:
     ) -> bool:
         """Fills `any_cell` with the cells of a mask that hold something. Returns False if cancelled."""
         return bool(
-            self.part("rest").lv_tight_cells(
+            self.part("probe").lv_tight_cells(
                 field.handle,
                 ctypes.byref(mask),
                 least_sigma,
@@ -194,9 +200,9 @@ class Library:
             listed = abi.Rays(rays.pixels.ctypes.data, _address(rays.start), len(rays.pixels))
         render = self._lib.lv_render
         if options.edits is not None:
-            render = self.part("rest").lv_render_edited
+            render = self.part("edited").lv_render_edited
         elif packed.struct.nerf and tables.nerf is not None:
-            render = self.part("rest").lv_render_nerf
+            render = self.part("nerf").lv_render_nerf
         return bool(
             render(
                 prepared.handle,
@@ -222,9 +228,9 @@ class Library:
     def can_render(self, tables: FieldTables, options: RenderOptions) -> bool:
         """Whether `render` serves these options: edits and the NeRF branch do not go together."""
         has_nerf = options.nerf is not NerfMode.OFF and tables.nerf is not None
-        if options.edits is None and not has_nerf:
-            return True
-        return not (options.edits is not None and has_nerf) and self.has("rest")
+        if options.edits is None:
+            return not has_nerf or self.has("nerf")
+        return not has_nerf and self.has("edited")
 
     def columns(
         self,
@@ -251,7 +257,7 @@ class Library:
             features.data_ptr(),
             _address(lacking),
         )
-        self.part("rest").lv_columns(prepared.handle, ctypes.byref(packed.struct), ctypes.byref(struct))
+        self.part("probe").lv_columns(prepared.handle, ctypes.byref(packed.struct), ctypes.byref(struct))
         return Columns(height, opacity, features)
 
     def query(
@@ -266,7 +272,7 @@ class Library:
         n = len(points)
         feature, sigma = torch.empty(n), torch.empty(n)
         appearance = torch.empty(n, prepared.field.feature_dim)
-        self.part("rest").lv_query(
+        self.part("probe").lv_query(
             ctypes.byref(prepared.field),
             n,
             points.data_ptr(),
@@ -288,7 +294,7 @@ class Library:
         features, directions = features.contiguous(), directions.contiguous()
         latents = torch.stack([_latent(tables.decoder, look) for look in looks])
         rgb = torch.empty(len(looks), len(features), 3)
-        self.part("rest").lv_decode(
+        self.part("probe").lv_decode(
             prepared.handle,
             len(os.sched_getaffinity(0)),
             len(looks),
@@ -321,7 +327,7 @@ def _open_part(name: str, path: Path) -> ctypes.CDLL:
     if name == "warp":
         warp_abi.declare(library)
     else:
-        _declare(library, REST if name == "rest" else SCALAR)
+        _declare(library, {"probe": PROBE, "edited": EDITED, "nerf": NERF, "scalar": SCALAR}[name])
     return library
 
 

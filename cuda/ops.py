@@ -184,7 +184,7 @@ def tight_room(
     check_tables(tables)
     _check_options(tables, options)
     check_feedback("cancel", cancel, np.int32, 1)
-    library = _library_for(tables.device, "auto", "rest")
+    library = _library_for(tables.device, "auto", "probe")
     if library is None or tables.stream is not None:
         return None
     return make_room(library, tables, options, np.zeros(1, np.int32) if cancel is None else cancel)
@@ -218,7 +218,7 @@ def probe(
     check_tables(tables)
     check_feedback("lacking", lacking, np.uint8, len(tables.blocks))
     require_tensor("points", points, torch.float32, (None, 3))
-    library = _library_for(tables.device, backend, "rest")
+    library = _library_for(tables.device, backend, "probe")
     if library is not None:
         return Probe(*library.query(tables, points, lacking))
     return Probe(*reference.query(tables, points, lacking))
@@ -251,7 +251,7 @@ def decode(
     looks = list(latent) if latent is not None and several else [latent]
     for look in looks:
         check_latent("latent", tables.decoder, look)
-    library = _library_for(tables.device, backend, "rest")
+    library = _library_for(tables.device, backend, "probe")
     if library is not None:
         colors = library.decode(tables, features, directions, looks)
     else:
@@ -286,7 +286,7 @@ def columns(
     check_tables(tables)
     check_grid(grid)
     check_feedback("lacking", lacking, np.uint8, len(tables.blocks))
-    library = _library_for(tables.device, backend, "rest")
+    library = _library_for(tables.device, backend, "probe")
     if library is not None:
         return library.columns(tables, options, grid, lacking)
     return survey(tables, options, grid, lacking)
@@ -329,12 +329,6 @@ def train_step(
     elif backend == "native":
         raise RuntimeError("the native training step has no NeRF branch and no extra loss")
     return train_torch.train_step(tables, batch, options, update)
-
-
-def has_warp() -> bool:
-    """Whether `open_warp` serves: the native code is there. Builds it if that was not tried yet."""
-    library = _native.get()
-    return not isinstance(library, str) and library.has("warp")
 
 
 def open_warp(width: int, height: int, threads: int = 0) -> Warp:

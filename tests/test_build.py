@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import errno
+import re
+import resource
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +29,7 @@ from landmark_viewer.cuda.tables import FrameBuffers, Quality, RenderControl
 
 from .small_fields import SHAPES, camera, make_field
 
-TINY_SOURCE = 'extern "C" int answer() { return 42; }\n'
+TINY_SOURCE = 'extern "C" __attribute__((visibility("default"))) int answer() { return 42; }\n'
 
 
 @pytest.fixture
@@ -71,7 +79,7 @@ def test_source_level_and_compiler_decide_the_place(tiny: Path, monkeypatch: pyt
     assert len(places) == (4 if build.cpu_level() != build.BASELINE else 3)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "replaced", "checksum gone"])
+@pytest.mark.parametrize("damage", ["truncated", "replaced", "checksum gone", "object gone"])
 def test_a_broken_entry_is_rebuilt(tiny: Path, damage: str) -> None:
     library = build.build()
     content = library.read_bytes()
@@ -80,21 +88,38 @@ def test_a_broken_entry_is_rebuilt(tiny: Path, damage: str) -> None:
     elif damage == "replaced":
         library.write_bytes(b"not a library")
     else:
-        (library.parent / build.CHECKSUM).unlink()
+        library.with_name("layers.o" if damage == "object gone" else build.CHECKSUM).unlink()
+    assert build.build(source="probe").is_file()  # it shares objects with what is broken
     assert build.build().read_bytes()[:4] == content[:4]
-    assert build._is_whole(library.parent)
+    assert build._is_whole(library.parent, "host")
     assert len(library.read_bytes()) == len(content)
 
 
-def test_nothing_is_left_beside_the_library(tiny: Path) -> None:
-    library = build.build()
-    assert sorted(path.name for path in library.parent.iterdir()) == ["liblv.sha256", "liblv.so", "lock"]
+def test_nothing_is_left_beside_the_library_but_what_others_share(tiny: Path) -> None:
+    for source, shared in (("host", {f"{name}.o" for name in build.SHARED}), ("probe", set())):
+        left = {path.name for path in build.build(source=source).parent.iterdir()}
+        assert left == {"liblv.sha256", "liblv.so", "lock", *shared}
+
+
+def test_what_libraries_share_is_compiled_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+    ninja_file = build._ninja_file
+
+    def watched(*given: Any) -> str:
+        compiled.extend(re.findall(r"^build (\w+)\.o", text := ninja_file(*given), re.MULTILINE))
+        return text
+
+    monkeypatch.setattr(build, "_ninja_file", watched)
+    build.build_all(tuple(build.LIBRARIES))
+    assert sorted(compiled) == sorted(path.stem for path in tiny.glob("*.cpp"))
+    shared = ctypes.CDLL(str(build.build(source="nerf")))
+    assert [getattr(shared, name)() for name in ("nerf", *build.SHARED)] == [42] * 4
 
 
 def test_two_processes_build_once_without_harm(tiny: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from landmark_viewer.cuda import build;"
-        "build.SOURCES = Path(sys.argv[1]); print(build.build())"
+        "build.SOURCES = Path(sys.argv[1]); build.build_all(tuple(build.LIBRARIES)); print(build.build())"
     )
     started = [
         subprocess.Popen([sys.executable, "-c", code, str(tiny)], stdout=subprocess.PIPE, text=True)
@@ -103,7 +128,27 @@ def test_two_processes_build_once_without_harm(tiny: Path) -> None:
     answers = {process.communicate(timeout=120)[0] for process in started}
     assert [process.returncode for process in started] == [0, 0]
     assert len(answers) == 1
-    assert build._is_whole(Path(answers.pop().strip()).parent)
+    assert build._is_whole(Path(answers.pop().strip()).parent, "host")
+
+
+def test_a_process_that_is_killed_while_it_compiles_leaves_no_lock(tiny: Path, compiler: str) -> None:
+    """Another process takes over, and what was half done is not taken for a library."""
+    code = (
+        "import sys; from pathlib import Path; from landmark_viewer.cuda import build;"
+        "build.SOURCES = Path(sys.argv[1]); build._checksum = lambda *_: print('compiled', flush=True) or"
+        " sys.stdin.read(); build.build()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tiny)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "compiled\n"
+        process.kill()
+    (left,) = (tiny.parent / "cache" / "kernels").glob("*/build-*")
+    library = build.build()
+    assert library.parent == left.parent
+    assert not left.exists()
+    assert build._is_whole(library.parent, "host")
 
 
 def test_no_compiler_is_said_in_one_sentence(
@@ -132,6 +177,39 @@ def test_an_unusable_cache_is_said(
     status = ops.backend_status()
     assert status.name == "torch"
     assert status.detail.startswith(f"the kernel cache {blocked}")
+    assert status.detail.endswith("Not a directory; set LANDMARK_VIEWER_CACHE to another folder")
+
+
+def test_a_cache_that_cannot_be_written_serves_what_is_in_it(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, fresh_ops: Loader[native.Library]
+) -> None:
+    library = build.build()
+
+    @contextlib.contextmanager
+    def locked(path: Path) -> Iterator[None]:
+        raise PermissionError(errno.EACCES, "Permission denied")
+        yield
+
+    monkeypatch.setattr(build, "_locked", locked)
+    assert build.build() == library
+    (tiny / "extra.h").write_text("// more\n")
+    assert "got: Permission denied; set LANDMARK_VIEWER_CACHE" in ops.backend_status().detail
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tiny: Path, fresh_ops: Loader[native.Library]) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    action = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing fails, here and in the compiler
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))
+    try:
+        status = ops.backend_status()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, action)
+    assert status.name == "torch"
+    assert "File too large" in status.detail
+    assert "\n" not in status.detail
+    assert not list((tiny.parent / "cache" / "kernels").glob("*/build-*"))
+    assert build.build().is_file()
 
 
 def test_a_library_with_other_entry_points_is_not_used(tiny: Path, fresh_ops: Loader[native.Library]) -> None:
@@ -190,7 +268,7 @@ def test_a_part_alone_is_built_again_where_its_source_changes(tiny: Path) -> Non
     assert len(set(places.values())) == len(places)
     (tiny / "nerf.cpp").write_text(TINY_SOURCE)
     again = {source: build.build(source=source) for source in build.LIBRARIES}
-    assert {source for source in places if again[source] != places[source]} == {"rest"}
+    assert {source for source in places if again[source] != places[source]} == {"nerf"}
 
 
 def test_what_an_unfinished_build_left_is_removed(tiny: Path) -> None:
@@ -219,10 +297,29 @@ def test_building_ahead_ends_with_all_that_a_window_needs(
     assert {build.build(source=source).name for source in build.AHEAD} == {build.LIBRARY}
 
 
-def test_without_a_part_the_rest_serves(monkeypatch: pytest.MonkeyPatch, compiler: str) -> None:
-    """Where the part for edits and probes is not to be had, torch does its work; pictures stay native."""
+def test_what_the_first_picture_needs_is_compiled_before_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+    is_said = threading.Event()
+
+    def build_it(source: str = "host") -> None:
+        assert is_said.wait(60)
+        built.append(source)
+
+    monkeypatch.setattr(kernels, "_ahead", None)
+    monkeypatch.setattr(build, "build", build_it)
+    thread = kernels.build_ahead()
+    kernels.compile_next(kernels.EDITED)
+    is_said.set()
+    thread.join(60)
+    assert built[0] == "host"
+    assert set(built[1:3]) == set(kernels.EDITED)
+    assert set(built[3:]) == set(build.AHEAD)
+
+
+def test_without_a_part_the_others_serve(monkeypatch: pytest.MonkeyPatch, compiler: str) -> None:
+    """Where the part for probes is not to be had, torch does its work; pictures stay native."""
     library = native.Library(build.build())
-    monkeypatch.setattr(library._parts["rest"], "_found", "it went wrong")
+    monkeypatch.setattr(library._parts["probe"], "_found", "it went wrong")
     monkeypatch.setattr(ops._native, "_found", library)
     model = make_field(SHAPES["plain"])
     tables, points = model.tables(Precision.FULL), torch.zeros(3, 3)

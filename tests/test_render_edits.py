@@ -13,9 +13,10 @@ from landmark_viewer.core.appearance import Appearance, Grade
 from landmark_viewer.core.edits.compile import EditCompiler
 from landmark_viewer.core.edits.layers import Hide, Prism, Restyle
 from landmark_viewer.core.edits.region import Region
+from landmark_viewer.core.kernels import EDITED
 from landmark_viewer.core.render import Renderer, RenderSettings
 from landmark_viewer.scenes.load import Scene, open_scene
-from landmark_viewer.viewer import cli
+from landmark_viewer.viewer import cli, opening
 from landmark_viewer.viewer.document import Document, Work
 from landmark_viewer.viewer.opening import load
 from landmark_viewer.viewer.state import ViewerState
@@ -168,6 +169,16 @@ def test_a_scene_opens_with_its_edits_compiled(path):
     assert loaded.facts.styles == loaded.scene.spec.appearance.styles
     assert loaded.facts.notices == loaded.scene.notices
     assert not loaded.facts.has_photos
+
+
+def test_kernels_for_edits_are_compiled_first_where_a_scene_has_some(path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(opening, "compile_next", asked.append)
+    load(path)
+    assert asked == [EDITED]
+    path.write_text(path.read_text().replace("{kind: hide,", "{kind: hide, enabled: false,"))
+    load(path)
+    assert asked == [EDITED]
 
 
 def test_a_layer_that_cannot_be_applied_is_switched_off_and_said(path):

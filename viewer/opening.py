@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core.edits.layers import Stack
 from ..core.errors import InputError
-from ..core.kernels import build_ahead
+from ..core.kernels import EDITED, build_ahead, compile_next
 from ..cuda.tables import Quality
 from .block_map import NONE
 from .plan import plan_camera
@@ -120,6 +120,8 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
     from ..scenes.load import open_scene, open_source
 
     scene = open_scene(path, overrides)
+    if any(layer.enabled for layer in scene.edits):
+        compile_next(EDITED)
     renderer = Renderer(scene.model, scene.spec.model.precision, memory=scene.spec.memory)
     compiler = EditCompiler(renderer, open_source, scene.spec.frame.metres_per_unit)
     scene, compiled = _compiled(scene, compiler)
