@@ -14,6 +14,7 @@ import pytest
 from .gui.driver import virtual_display
 
 if TYPE_CHECKING:
+    from landmark_viewer.core.render import Renderer
     from landmark_viewer.viewer.state import SceneFacts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,6 +64,27 @@ def xdisplay() -> Iterator[str]:
             missing_program(program)
     with virtual_display(1600, 1000) as display:
         yield display
+
+
+@pytest.fixture(scope="session")
+def native_kernels() -> None:
+    """Skips where there is no compiler for the native kernels."""
+    from landmark_viewer.cuda import build
+
+    try:
+        build.find_compiler()
+    except build.BuildError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def field(native_kernels: None) -> Renderer:
+    """A small field with three appearances that the native kernels render."""
+    from landmark_viewer.core.render import Renderer
+
+    from .small_fields import Shape, make_field
+
+    return Renderer(make_field(Shape(levels=2, opacity=6.0, latent=3), seed=3))
 
 
 @pytest.fixture(scope="session")

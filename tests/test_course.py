@@ -15,6 +15,7 @@ from landmark_viewer.core.interactive.course import (
     PAUSE,
     STEADY_LEAD,
     UNSTEADY_LEAD,
+    USUAL,
     Motion,
 )
 from landmark_viewer.core.rotation import rotation, rotation_vector
@@ -143,6 +144,18 @@ def test_where_nothing_is_known_the_camera_stays():
     motion.forget()
     motion.note(orbit(0.1), 7.0)
     assert motion.ahead(KEY) == orbit(0.1)
+
+
+@pytest.mark.parametrize("now", [4.0, math.nan, math.inf])
+def test_times_that_do_not_go_on_tell_no_speed(now):
+    motion = Motion()
+    motion.note(orbit(0.0), 5.0)
+    motion.note(orbit(1.0), now)
+    assert motion.ahead(KEY) == orbit(1.0)
+    assert motion.interval == USUAL
+    for i in range(8):
+        motion.note(orbit(2 + i / RATE), 9 + i / RATE)
+    assert motion.interval == pytest.approx(1 / RATE)
 
 
 def test_a_pose_out_of_the_blue_says_nothing_of_a_motion():

@@ -15,12 +15,14 @@ import pytest
 import torch
 
 from landmark_viewer.core.appearance import Appearance, Grade
-from landmark_viewer.core.camera import Camera, camera_at, look_at
+from landmark_viewer.core.camera import Camera, as_matrix, camera_at, look_at
 from landmark_viewer.core.edits.compile import EditCompiler
 from landmark_viewer.core.edits.layers import Crop, Prism, Remove
 from landmark_viewer.core.edits.region import Region
+from landmark_viewer.core.errors import InputError
 from landmark_viewer.core.interactive.contracts import Budget, Displayed, Kind, Look
 from landmark_viewer.core.interactive.engine import Engine
+from landmark_viewer.core.interactive.recolor import recolored, samples
 from landmark_viewer.core.interactive.ring import FADES, Held, Ring
 from landmark_viewer.core.interactive.scatter import scattered
 from landmark_viewer.core.rays import view_of
@@ -28,7 +30,7 @@ from landmark_viewer.core.render import Renderer, RenderSettings
 from landmark_viewer.core.settings import Precision
 from landmark_viewer.cuda.tables import FrameBuffers, Quality, RenderControl
 from landmark_viewer.cuda.warp import KeyframeBuilder
-from landmark_viewer.cuda.warp_tables import Keyframe
+from landmark_viewer.cuda.warp_tables import BORDER, Keyframe
 
 from .height_fields import height_field, with_boxes
 from .small_fields import Shape, make_field, with_settings
@@ -120,6 +122,21 @@ def digest(pictures: Sequence[Displayed]) -> str:
     return sha.hexdigest()
 
 
+@pytest.fixture
+def keyframes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Keyframe, str]]:
+    """All keyframes that are finished in a test, with what they hold then; the newest one last."""
+    made: list[tuple[Keyframe, str]] = []
+    finish = KeyframeBuilder.finish
+
+    def watched(builder: KeyframeBuilder) -> Keyframe:
+        keyframe = finish(builder)
+        made.append((keyframe, key_digest(keyframe)))
+        return keyframe
+
+    monkeypatch.setattr(KeyframeBuilder, "finish", watched)
+    return made
+
+
 def key_digest(keyframe: Keyframe) -> str:
     arrays = (keyframe.color, keyframe.planes, keyframe.lacking)
     return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
@@ -152,16 +169,13 @@ def test_a_picture_depends_on_poses_and_budgets_and_not_on_threads(renderer):
     assert len(hashes) == 1
 
 
-def test_finished_keyframes_never_change(renderer):
+def test_finished_keyframes_never_change(renderer, keyframes):
     engine = started(renderer, orbit(0.0))
-    known: dict[int, tuple[Keyframe, str]] = {}
     for number in range(60):
         look = Look(Appearance.of(number // 45))
         fly(engine, [orbit(number / 3)], look, first=number + 1)
-        keyframe = engine.keyframe
-        known.setdefault(id(keyframe), (keyframe, key_digest(keyframe)))
-    assert len(known) >= 3
-    for keyframe, digest_then in known.values():
+    assert len(keyframes) >= 3
+    for keyframe, digest_then in keyframes:
         assert key_digest(keyframe) == digest_then
         with pytest.raises(ValueError, match="read-only"):
             keyframe.color[0, 0, 0] = 1
@@ -180,7 +194,9 @@ def test_every_pixel_is_set_wherever_the_camera_goes(renderer, budget):
     assert (picture.image == (51, 102, 204, 255)).all()  # off the scene there is the background only
 
 
-def test_a_view_outside_of_all_keyframes_shows_a_coarse_picture_at_once_and_a_full_one_next(renderer):
+def test_a_view_outside_of_all_keyframes_shows_a_coarse_picture_at_once_and_a_full_one_next(
+    renderer, keyframes
+):
     engine = started(renderer, orbit(0.0))
     there = orbit(180.0)
     picture = engine.display(there, LOOK, BUDGET, 1.0)
@@ -194,7 +210,7 @@ def test_a_view_outside_of_all_keyframes_shows_a_coarse_picture_at_once_and_a_fu
         kinds += [each.kind for each in fly(engine, [orbit(180 + len(kinds) / 10)], first=31 + len(kinds))]
     assert kinds.index(Kind.WARPED) > 0.6 * n_needed
     assert set(kinds[:-1]) == {Kind.COARSE}
-    assert engine.keyframe.view.c2w.tolist() == view_of(there).c2w.tolist()
+    assert keyframes[-1][0].view.c2w.tolist() == view_of(there).c2w.tolist()
 
 
 @pytest.mark.parametrize(
@@ -291,14 +307,12 @@ def test_finished_rays_of_a_resting_camera_are_shown_as_they_are(renderer):
     engine = started(renderer, orbit(0.0))
     there = orbit(4.0)
     fly(engine, [orbit(i / 2) for i in range(1, 9)])  # a keyframe is under way, farther on
-    assert engine.keyframe_share > 0
     engine.display(there, LOOK, BUDGET, 1.1)  # now it rests: that one is given up
-    assert engine.keyframe_share == 0
     n = engine.refine(PIXELS // 2).rays
     shown = engine.display(there, LOOK, BUDGET, 1.2)
-    assert engine.keyframe_share == pytest.approx(n / PIXELS)
-    while not engine.refine(PIXELS).finished:
-        pass
+    refined = [engine.refine(PIXELS) for _ in range(2)]
+    assert [each.finished for each in refined] == [True, False]
+    assert n + refined[0].rays == PIXELS
     final = engine.display(there, LOOK, BUDGET, 1.3)
     finished = scattered(WIDTH, HEIGHT).pixels[:n]
     one, other = (each.buffers.rgb.numpy().reshape(-1, 3)[finished] for each in (shown, final))
@@ -321,7 +335,7 @@ def test_an_adopted_picture_is_shown_bit_for_bit(renderer):
     assert engine.refine(PIXELS).rays == 0
 
 
-def test_pictures_between_two_poses_do_not_cost_the_keyframe_under_way(renderer):
+def test_pictures_between_two_poses_do_not_cost_the_keyframe_under_way(renderer, keyframes):
     """Who has time to show a pose twice before the next one comes still gets keyframes on the way."""
     engine = started(renderer, orbit(0.0))
     keys = 0
@@ -330,13 +344,11 @@ def test_pictures_between_two_poses_do_not_cost_the_keyframe_under_way(renderer)
             engine.display(orbit(number / 3), LOOK, BUDGET, number / RATE + later)
             keys += engine.refine(BUDGET.key // 2).finished
     assert keys == 1
-    assert np.linalg.norm(engine.keyframe.view.c2w - view_of(orbit(8.0)).c2w) < 0.1
+    assert np.linalg.norm(keyframes[-1][0].view.c2w - view_of(orbit(8.0)).c2w) < 0.1
 
 
 def test_before_the_first_picture_there_is_nothing_to_refine(renderer):
     engine = Engine(renderer, threads=1)
-    assert engine.keyframe is None
-    assert engine.keyframe_share == 0
     assert engine.refine(640).rays == 0  # nothing is displayed
     assert engine.display(orbit(0.0), LOOK, BUDGET, 1.0).kind is Kind.COARSE
 
@@ -344,7 +356,7 @@ def test_before_the_first_picture_there_is_nothing_to_refine(renderer):
 # Cancelling
 
 
-def test_what_was_finished_before_a_cancel_stays(renderer):
+def test_what_was_finished_before_a_cancel_stays(renderer, keyframes):
     """A cancel in the middle of the work changes neither the keyframe nor the work that it takes."""
 
     class Interrupted(Renderer):
@@ -370,10 +382,9 @@ def test_what_was_finished_before_a_cancel_stays(renderer):
             refined = engine.refine(2048, control)
             total, finished = total + refined.rays, refined.finished
             n_calls += 1
-            assert finished or engine.keyframe_share == pytest.approx(total / PIXELS)
         assert total == PIXELS
         assert n_calls > (PIXELS / 1024 if stops else 2)
-        keys.append(key_digest(engine.keyframe))
+        keys.append(keyframes[-1][1])
     assert keys[0] == keys[1]
 
 
@@ -420,8 +431,8 @@ def test_other_colours_void_colours_and_keep_the_geometry(renderer):
 
     engine._caster.cast = watched
     picture = engine.display(orbit(0.0), other, BUDGET, 1.0)
-    assert picture.kind is Kind.COARSE
-    assert psnr(picture.buffers.rgb, reference.rgb) > psnr(before.rgb, reference.rgb)
+    assert picture.kind is Kind.RECOLORED
+    assert psnr(picture.buffers.rgb, reference.rgb) > psnr(before.rgb, reference.rgb) + 5
     pictures = settle(engine, orbit(0.0), other)
     known = [np.mean(start > 0) for start in starts if start is not None]
     assert max(known) > 0.5  # the old depths say where rays may start
@@ -444,6 +455,96 @@ def test_nothing_of_the_old_look_is_seen_again(renderer, look):
         alone = fly(fresh, [camera], look, first=20 + number)[0]
         reference = exact(renderer, camera, look).rgb
         assert psnr(picture.buffers.rgb, reference) > psnr(alone.buffers.rgb, reference) - 2
+
+
+def test_a_look_that_changes_all_the_time_is_shown_while_the_camera_moves(renderer):
+    """Keyframes go on being finished meanwhile, and the rest is theirs as soon as the look stays."""
+    engine = started(renderer, orbit(0.0))
+    fly(engine, [orbit(i / 3) for i in range(1, 20)])
+    shown, keys = [], 0
+    for number in range(20, 65):
+        look, camera = Look(Appearance.mixed({0: 65 - number, 1: number - 19})), orbit(number / 3)
+        shown.append(engine.display(camera, look, BUDGET, number / RATE))
+        keys += engine.refine(BUDGET.key).finished
+        if number % 4 == 0:
+            assert psnr(shown[-1].buffers.rgb, exact(renderer, camera, look).rgb) > 25, number
+    assert {each.kind for each in shown} == {Kind.RECOLORED}
+    assert keys >= 2
+    later = [each.kind for each in fly(engine, [orbit(i / 3) for i in range(65, 95)], look, first=65)]
+    assert later == sorted(later), "first recoloured, then warped"
+    assert later.count(Kind.WARPED) >= 8
+
+
+def test_a_look_that_is_taken_back_is_shown_as_it_was(renderer):
+    engine = started(renderer, orbit(0.0))
+    fly(engine, [orbit(i / 3) for i in range(1, 20)])
+    other = fly(engine, [orbit(6 + i / 3) for i in range(5)], Look(Appearance.of(1)), first=20)
+    back = fly(engine, [orbit(8 + i / 3) for i in range(5)], first=25)
+    assert {each.kind for each in other} == {Kind.RECOLORED}
+    assert {each.kind for each in back} == {Kind.WARPED}
+    for picture in back:
+        assert psnr(picture.buffers.rgb, exact(renderer, picture.camera).rgb) > 26.5
+
+
+def test_a_coarse_picture_of_another_look_is_not_what_is_shown(renderer):
+    engine = started(renderer, orbit(0.0))
+    other, whole = Look(Appearance.of(1)), replace(BUDGET, total=2 * PIXELS)
+    assert engine.display(orbit(0.5), other, whole, 0.1).kind is Kind.COARSE  # at once in full resolution
+    assert engine.display(orbit(0.6), LOOK, BUDGET, 0.2).kind is Kind.WARPED
+
+
+def test_two_looks_at_rest_are_shown_in_turn_without_a_ray(renderer):
+    looks = LOOK, Look(Appearance.of(1))
+    engine = started(renderer, orbit(0.0))
+    wanted = [settle(engine, orbit(0.0), look)[-1] for look in looks]
+    for look, picture in zip(looks * 2, wanted * 2, strict=True):
+        again = engine.display(orbit(0.0), look, BUDGET, 200.0)
+        assert (again.kind, again.rays) == (Kind.KEYFRAME, 0)
+        assert np.array_equal(again.image, picture.image)
+
+
+def test_edits_and_colours_change_together(renderer):
+    """What an edit has taken away says nothing of the new colours."""
+    engine, camera = started(renderer, orbit(0.0)), orbit(0.5)
+    look = replace(edits_of(renderer, REMOVE), appearance=Appearance.of(1))
+    cast, asked = engine._caster.cast, []
+
+    def watched(camera, look, pixels, start, cancelled=None):
+        asked.append((camera, pixels))
+        return cast(camera, look, pixels, start, cancelled)
+
+    engine._caster.cast = watched
+    picture = engine.display(camera, look, BUDGET, 1 / RATE)
+    assert picture.kind is Kind.RECOLORED
+    differs = exact(renderer, orbit(0.0)).rgb - exact(renderer, orbit(0.0), edits_of(renderer, REMOVE)).rgb
+    gone = differs.abs().amax(-1).numpy().reshape(-1) > 0.02
+    at, pixels = asked[0]
+    assert at == orbit(0.0)
+    assert gone.any()
+    assert not gone[pixels].any()
+    assert psnr(picture.buffers.rgb, exact(renderer, camera, look).rgb) > 24
+
+
+@pytest.mark.parametrize("size", [(96, 64), (50, 37)])
+def test_colours_are_taken_over_from_a_few_pixels(size):
+    """Exactly where they are a linear function of the old ones, channel by channel; also the background."""
+    width, height = size
+    random = np.random.default_rng(1)
+    color = random.uniform(0.2, 0.6, (height + 2 * BORDER, width + 2 * BORDER, 4)).astype(np.float32)
+    planes = np.repeat((color[..., :1] > 0.3).astype(np.float32), 4, axis=-1)
+    view = view_of(orbit(0.0, width, height))
+    keyframe = Keyframe(view, color, planes, np.zeros((height, width), dtype=bool))
+    backdrop = np.array([0.1, 0.0, -0.1], dtype=np.float32)
+    new = (color[..., :3] + (1 - planes[..., :1]) * backdrop) * (0.5, 1.0, 1.5) + (0.2, 0.0, -0.1)
+    row, column = np.divmod(samples(width, height, 300), width)
+    assert len(row) <= 300
+    rgb = new[row + BORDER, column + BORDER].astype(np.float32)
+    taken = recolored(keyframe, backdrop, row * width + column, rgb)
+    assert np.abs(taken.color[..., :3] - new.clip(0, 1)).mean() < 0.02
+    assert np.array_equal(taken.color[..., 3], color[..., 3])
+    assert taken.planes is planes
+    with pytest.raises(ValueError, match="read-only"):
+        taken.color[0, 0, 0] = 1
 
 
 def test_grades_are_not_the_engines_business(renderer):
@@ -507,16 +608,18 @@ def test_crops_are_followed_while_the_camera_moves(renderer, inverted):
     assert score > 26
 
 
-def test_a_keyframe_under_way_goes_on_where_an_edit_does_not_touch_it(renderer):
+def test_a_keyframe_under_way_goes_on_where_an_edit_does_not_touch_it(renderer, keyframes):
     engine = started(renderer, orbit(0.0))
-    fly(engine, [orbit(i / 3) for i in range(1, 9)])
-    share = engine.keyframe_share
+    rays = 0
+    for number in range(1, 9):
+        engine.display(orbit(number / 3), LOOK, BUDGET, number / RATE)
+        rays += engine.refine(BUDGET.key).rays
     look = edits_of(renderer, REMOVE)
     engine.display(orbit(3.0), look, BUDGET, 9 / RATE)
-    assert share - 0.2 < engine.keyframe_share < share
-    while not engine.refine(PIXELS).finished:
-        pass
-    view = engine.keyframe.view
+    refined = engine.refine(2 * PIXELS)
+    assert refined.finished
+    assert PIXELS < rays + refined.rays < 1.2 * PIXELS
+    view = keyframes[-1][0].view
     camera = replace(orbit(0.0), c2w=(*map(tuple, view.c2w.tolist()), (0.0, 0.0, 0.0, 1.0)))
     shown = engine.display(camera, look, BUDGET, 10.0)
     assert psnr(shown.buffers.rgb, exact(renderer, camera, look).rgb) > 33
@@ -569,6 +672,17 @@ def test_keyframes_of_another_size_serve(renderer):
     assert psnr(picture.buffers.rgb, exact(renderer, orbit(2.0, 192, 128)).rgb) > 27
 
 
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_pose_that_is_none_is_refused_and_nothing_is_lost_by_it(renderer, number):
+    engine = started(renderer, orbit(0.0))
+    fly(engine, [orbit(i / 3) for i in range(1, 6)])
+    c2w = orbit(2.0).matrix
+    c2w[0, 3] = number
+    with pytest.raises(InputError, match="c2w of the camera must be finite numbers, got"):
+        engine.display(replace(orbit(2.0), c2w=as_matrix(c2w)), LOOK, BUDGET, 6 / RATE)
+    assert fly(engine, [orbit(2.0)], first=7)[0].kind is Kind.WARPED
+
+
 def test_a_zoom_is_no_new_scene(renderer):
     engine = started(renderer, orbit(0.0))
     cameras = [orbit(0.0, fov=45.0 - i / 2) for i in range(1, 20)]
@@ -577,7 +691,7 @@ def test_a_zoom_is_no_new_scene(renderer):
     assert psnr(pictures[-1].buffers.rgb, exact(renderer, cameras[-1]).rgb) > 27
 
 
-def test_the_keyframe_of_a_known_course_is_on_it(renderer):
+def test_the_keyframe_of_a_known_course_is_on_it(renderer, keyframes):
     class Path:
         def camera_in(self, seconds: float) -> Camera:
             return turned(12.0) if seconds > 0.2 else turned(0.0)
@@ -587,7 +701,7 @@ def test_the_keyframe_of_a_known_course_is_on_it(renderer):
         engine.display(turned(number / 3), LOOK, BUDGET, number / RATE, Path())
         if engine.refine(BUDGET.key).finished:
             break
-    assert engine.keyframe.view.c2w.tolist() == view_of(turned(12.0)).c2w.tolist()
+    assert keyframes[-1][0].view.c2w.tolist() == view_of(turned(12.0)).c2w.tolist()
 
 
 def test_planes_are_gathered_on_demand(renderer):
@@ -682,7 +796,7 @@ def streaming(resident: set[int]) -> tuple[Renderer, Residency]:
 ALL = set(range(9))
 
 
-def test_blocks_that_come_refine_what_is_seen_of_them(renderer):
+def test_blocks_that_come_refine_what_is_seen_of_them(renderer, keyframes):
     mine, residency = streaming(ALL - {4})
     camera = orbit(0.0)
     engine = Engine(mine)
@@ -690,7 +804,7 @@ def test_blocks_that_come_refine_what_is_seen_of_them(renderer):
     assert pictures[-1].kind is Kind.KEYFRAME
     assert np.flatnonzero(pictures[-1].lacking).tolist() == [4]
     assert 0 < pictures[-1].coarse < 0.6
-    stale = engine.keyframe.lacking
+    stale = keyframes[-1][0].lacking
     reference = exact(renderer, camera).rgb
     residency.put(ALL)
     asked = []
@@ -714,7 +828,7 @@ def test_blocks_that_come_refine_what_is_seen_of_them(renderer):
     assert psnr(final.buffers.rgb, reference) > 33
 
 
-def test_a_keyframe_under_way_renders_again_what_it_lacked():
+def test_a_keyframe_under_way_renders_again_what_it_lacked(keyframes):
     mine, residency = streaming(ALL - {4})
     engine = Engine(mine)
     engine.display(orbit(0.0), LOOK, BUDGET, 0.0)
@@ -724,7 +838,7 @@ def test_a_keyframe_under_way_renders_again_what_it_lacked():
     refined = engine.refine(2 * PIXELS)
     assert refined.finished
     assert rays + refined.rays > PIXELS
-    assert not engine.keyframe.lacking.any()
+    assert not keyframes[-1][0].lacking.any()
     assert refined.needs is not None
     assert (refined.needs > 0).sum() >= 5
     assert engine.display(orbit(0.0), LOOK, BUDGET, 0.2).kind is Kind.KEYFRAME

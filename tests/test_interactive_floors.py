@@ -13,14 +13,13 @@ from landmark_viewer.core.interactive import course
 from landmark_viewer.core.interactive.contracts import Budget, Look
 from landmark_viewer.core.interactive.engine import Engine
 from landmark_viewer.core.render import Renderer, RenderSettings
-from landmark_viewer.cuda import ops
 from landmark_viewer.cuda.tables import FrameBuffers
 from landmark_viewer.cuda.warp import Warp
 from landmark_viewer.scenes.load import demo_scene_path, open_scene
 
 from .trajectories import Place, Trajectory, trajectories
 
-pytestmark = pytest.mark.skipif(not ops.has_warp(), reason="needs the native kernels")
+pytestmark = pytest.mark.usefixtures("native_kernels")
 
 WIDTH, HEIGHT = 128, 72
 NARROW = 10.0  # degrees of views from afar: a pixel is as small as in the window, or all is aliasing

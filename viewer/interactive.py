@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from ..core.appearance import Grade
 from ..core.errors import InputError
+from ..core.interactive.confidence import Confidence
 from ..core.interactive.contracts import Budget, Course, Displayed, Kind, Look, Refined
 from ..core.interactive.controller import Controller
-from ..core.interactive.trust import Trust
 from ..core.kernels import is_building
 from ..cuda.tables import TILE, Quality, RenderControl
 from .events import since_start
@@ -58,7 +58,7 @@ class Interactive:
         self._engine = engine
         self._pixels = request.camera.width * request.camera.height
         self._controller = Controller(1000 / request.screen_fps, self._pixels, request.floor)
-        self._trust = Trust()
+        self._confidence = Confidence()
         self._failure = ""
         self._served: tuple[Look | None, str] = None, ""  # the last look, and why it is not served
         self._key_time = since_start()  # when the newest keyframe was finished
@@ -72,7 +72,7 @@ class Interactive:
         if look != self._served[0] and not self._failure:
             with self._guarded():
                 self._served = look, self._engine.serves(look) or ""
-        return self._failure or self._served[1] or self._trust.said
+        return self._failure or self._served[1] or self._confidence.said
 
     def follow(self, request: RenderRequest) -> None:
         """Tells the controller about another viewport or wish."""
@@ -91,7 +91,7 @@ class Interactive:
     def stand_by(self) -> None:
         """A moving picture was made another way."""
         if not self._failure:
-            self._trust = self._trust.after(None, self._engine.behind, since_start())
+            self._confidence = self._confidence.after(None, self._engine.behind, since_start())
 
     def adopt(self, job: Job, drawing: Drawing) -> None:
         """Takes a picture that is finished, with its front layer, as the newest keyframe."""
@@ -125,7 +125,7 @@ class Interactive:
         refined = self._refine(turn, job, budget.key)
         times = 1000 * (published - began), 1000 * (time.perf_counter() - published)
         if displayed.kind is Kind.WARPED:
-            self._trust = self._trust.after(displayed.error, self._engine.behind, since_start())
+            self._confidence = self._confidence.after(displayed.error, self._engine.behind, since_start())
         if displayed.kind is not Kind.KEYFRAME:
             self._controller = self._controller.after(times[0], displayed.rays, times[1], refined.rays, scale)
         turn.spare(job)

@@ -97,6 +97,11 @@ class Caster:
         lacks = None if control.lacking is None else control.lacking != 0
         return Cast(buffers, done, lacking, lacks, control.needs)
 
+    def backdrop(self, look: Look) -> np.ndarray:
+        """Returns the colour behind everything. float32 [3]"""
+        options = options_for(self._renderer.model, self._settings(look))
+        return np.array(options.background, dtype=np.float32)
+
     def place_front(self, buffers: FrameBuffers) -> None:
         """Puts the front layer of hazy pictures where half of the light comes from.
 

@@ -39,6 +39,7 @@ class Kind(str, Enum):
 
     WARPED = "warped"  # keyframes and fresh rays
     KEYFRAME = "keyframe"  # a keyframe from its own pose, as it is
+    RECOLORED = "recoloured"  # as a warped one, but keyframes have the colours of the look about only
     COARSE = "coarse"  # rendered at a small part of the resolution, as no keyframe shows enough of the view
 
 

@@ -57,7 +57,7 @@ class Motion:
             self._still = now - self._time
             return
         self._camera, self._time, self._still = camera, now, 0.0
-        if before is None or seconds <= 0 or seconds > PAUSE:
+        if before is None or not 0 < seconds <= PAUSE:
             self._steps.clear()
             return
         step = _step(before, camera, seconds)

@@ -16,17 +16,19 @@ import numpy as np
 from ...cuda import ops
 from ...cuda.tables import FrameBuffers, RenderControl
 from ...cuda.warp import KeyframeBuilder, Warp
-from ...cuda.warp_tables import Counts, Keyframe, WarpSettings
+from ...cuda.warp_tables import Counts, WarpSettings
 from ..camera import Camera, camera_at
+from ..errors import InputError
 from ..rays import view_of
 from ..render import Renderer
 from .casting import PACK, Caster
+from .confidence import BEHIND, behind_share, mean_behind
 from .contracts import Budget, Course, Displayed, Kind, Look, Refined
 from .course import Motion
 from .detail import Detail, Haste
+from .recolor import samples
 from .ring import Chosen, Held, Ring, colors_of
 from .scatter import scattered
-from .trust import BEHIND, behind_share, mean_behind
 from .under_way import UnderWay
 
 COVERED = 0.4  # share of the view that keyframes must show: with less, a coarse picture comes first
@@ -80,11 +82,6 @@ class Engine:
         return self._caster.serves(look)
 
     @property
-    def keyframe(self) -> Keyframe | None:
-        """The newest keyframe."""
-        return self._ring.newest.keyframe if self._ring.newest else None
-
-    @property
     def key_area(self) -> float:
         """Pixels of the next keyframes, as a share of those of a picture."""
         return self._key_scale**2
@@ -93,11 +90,6 @@ class Engine:
     def behind(self) -> float:
         """Share of the opacity that lies behind the front layer, in the newest keyframe."""
         return self._behind
-
-    @property
-    def keyframe_share(self) -> float:
-        """Share of the keyframe under way that is finished, in [0, 1]; 0: there is none."""
-        return self._under_way.share if self._under_way else 0.0
 
     def display(
         self,
@@ -117,17 +109,21 @@ class Engine:
             now: Seconds, never falling.
             course: Where the camera will be, where that is known.
             planes: Whether opacity and depths are wanted as well.
+
+        Raises:
+            InputError: The pose is not finite: nothing could be kept of what is known beside it.
         """
+        if not np.isfinite(camera.matrix).all():
+            raise InputError(f"c2w of the camera must be finite numbers, got {camera.c2w}")
         if camera == self._camera and look.edits is not self._look.edits:  # nothing else moves
             budget = Budget(budget.total, 0, budget.total, 0, budget.check)
-        self._see(look)
+        is_restyled = self._see(look)
         self._motion.note(camera, now)
         self._ring.jump(self._seen or camera, camera)
         self._camera, self._budget, self._course = camera, budget, course
         self._seen = camera
         self._stays = self._motion.rests
-        if self._stays and self._under_way is not None and self._under_way.camera != camera:
-            self._under_way = None
+        self._review(camera, look, is_restyled)
         warp = self._warp_for(camera)
         warp.next()
         held = self._ring.at(camera)
@@ -137,16 +133,20 @@ class Engine:
             return self._displayed(warp, Kind.KEYFRAME, [held], _Fresh(), 0)
         chosen, counts = self._project(warp, camera, planes)
         rays = 0
-        if counts is None or counts.coverage < COVERED:
-            rays = self._begin_coarse(camera, look, budget.total)
+        if counts.coverage < COVERED and budget.total < camera.width * camera.height:
+            rays = self._recolor(camera, look, budget.total - budget.key)
+            chosen, counts = self._project(warp, camera, planes)
+        if counts.coverage < COVERED:
+            rays += self._begin_coarse(camera, look, budget.total)
             self._motion.note(camera, now)
             chosen, counts = self._project(warp, camera, planes)
-            assert counts is not None, "there is a coarse keyframe"
-        if self._under_way is not None and self._under_way.camera == camera:
-            warp.show_part(self._under_way.builder, self._under_way.finished)
+        under_way = self._under_way
+        if under_way is not None and under_way.camera == camera and under_way.is_alike(look):
+            warp.show_part(under_way.builder, under_way.finished)
         fresh = self._freshen(warp, chosen, counts.holes, budget)
         self._hurry(fresh.guessed / (camera.width * camera.height))
-        kind = Kind.COARSE if self._ring.is_coarse else Kind.WARPED
+        kind = Kind.WARPED if chosen.held[0].is_alike else Kind.RECOLORED
+        kind = Kind.COARSE if self._ring.is_coarse else kind
         return self._displayed(warp, kind, list(chosen.held), replace(fresh, n=fresh.n + rays), counts.holes)
 
     def refine(self, n: int, cancelled: RenderControl | None = None) -> Refined:
@@ -224,12 +224,17 @@ class Engine:
 
     # What is looked at
 
-    def _see(self, look: Look) -> None:
-        """Finds out what keyframes are worth for a look and the blocks that are in memory now."""
+    def _see(self, look: Look) -> bool:
+        """Finds out what keyframes are worth for a look and the blocks that are in memory now.
+
+        Returns:
+            Whether colours are others now.
+        """
         stream = self._renderer.stream
         blocks = (stream.residency, stream.residency.version) if stream is not None else None
         before, self._look = self._look, look
-        if look.edits is not before.edits or colors_of(look) != colors_of(before):
+        is_restyled = colors_of(look) != colors_of(before)
+        if look.edits is not before.edits or is_restyled:
             if self._under_way is not None and not self._under_way.follow(look, self._front):
                 self._under_way = None
             for warp in self._warps.values():
@@ -240,6 +245,19 @@ class Engine:
             for held in self._ring.held:
                 held.look_for(self._have_come)
         self._blocks = blocks
+        return is_restyled
+
+    def _review(self, camera: Camera, look: Look, is_restyled: bool) -> None:
+        """Drops the keyframe under way where it is no longer what is wanted.
+
+        Colours that change are likely to change again, in which case one in any colours serves for its depths
+        and its detail. Where they stay or the camera does, one in these colours is better.
+        """
+        if self._under_way is None:
+            return
+        is_here, is_alike = self._under_way.camera == camera, self._under_way.is_alike(look)
+        if not (is_here and is_alike if self._stays else is_alike or is_restyled):
+            self._under_way = None
 
     def _missing(self, lacks: np.ndarray) -> np.ndarray:
         """Returns which of some blocks are not in memory now. lacks: bool [n_blocks]"""
@@ -257,11 +275,10 @@ class Engine:
 
     # The picture
 
-    def _project(self, warp: Warp, camera: Camera, planes: bool) -> tuple[Chosen, Counts | None]:
+    def _project(self, warp: Warp, camera: Camera, planes: bool) -> tuple[Chosen, Counts]:
         chosen = self._ring.choose(camera, self._key_scale)
-        if not chosen.held:
-            return chosen, None
-        return chosen, warp.project(view_of(camera), chosen.sources, self._settings, chosen.fade, planes)
+        counts = warp.project(view_of(camera), chosen.sources, self._settings, chosen.fade, planes)
+        return chosen, counts if chosen.held else replace(counts, coverage=0.0)  # points alone do not do
 
     @property
     def _key_scale(self) -> float:
@@ -274,6 +291,21 @@ class Engine:
         under_way = self._under_way
         if self._haste.halvings > before.halvings and under_way is not None and under_way.share < GIVEN_UP:
             self._under_way = None
+
+    def _recolor(self, camera: Camera, look: Look, n: int) -> int:
+        """Gives the nearest keyframe of other colours those of a look, from about n rays.
+
+        Returns:
+            Its rays; none where there is no such keyframe.
+        """
+        held = self._ring.unlike(camera, self._key_scale)
+        if held is None:
+            return 0
+        pixels = held.standing(samples(held.camera.width, held.camera.height, n))
+        cast = self._caster.cast(held.camera, look, pixels, self._starts(held.camera, pixels))
+        backdrop = self._caster.backdrop(look) - self._caster.backdrop(held.look)
+        held.recolor(backdrop, pixels, cast.buffers.rgb[0].numpy())
+        return len(pixels)
 
     def _begin_coarse(self, camera: Camera, look: Look, n: int) -> int:
         """Renders a coarse keyframe of about n rays, which a full one of this camera will follow.
@@ -301,7 +333,7 @@ class Engine:
         choice = warp.choose(fill, edge, budget.check)
         error, lacking, lacks = None, 0, None
         if len(choice.pixels):
-            start = choice.start if chosen.is_all_good and not self._caster.is_hazy else None
+            start = choice.start if chosen.is_whole and not self._caster.is_hazy else None
             cast = self._caster.cast(self._camera, self._look, choice.pixels, start)
             error, lacking, lacks = warp.put(choice, cast.buffers), int(cast.lacking.sum()), cast.lacks
         return _Fresh(len(choice.pixels), warp.fill_rest(), error, lacking, lacks)
@@ -346,12 +378,16 @@ class Engine:
             camera = camera_at(self._motion.ahead(seconds, self._course), scale)
         if self._ring.at(camera) is not None:
             return None
-        start = None
-        if (geometry := self._ring.geometry) and not self._caster.is_hazy:  # rays begin in the haze
-            warp = self._warps[next(reversed(self._warps))]
-            pixels = scattered(camera.width, camera.height).pixels
-            start = warp.starts(view_of(camera), geometry, pixels, self._settings)
+        start = self._starts(camera, scattered(camera.width, camera.height).pixels)
         return UnderWay(camera, self._look, start, self._settings.margin, self._caster.n_blocks)
+
+    def _starts(self, camera: Camera, pixels: np.ndarray) -> np.ndarray | None:
+        """Returns where rays of some pixels may start, from all depths that are known; None: none are."""
+        geometry = self._ring.geometry
+        if not geometry or self._caster.is_hazy:  # rays begin in the haze
+            return None
+        warp = self._warps[next(reversed(self._warps))]
+        return warp.starts(view_of(camera), geometry, pixels, self._settings)
 
     def _judge_depth(self, behind: float) -> None:
         """Decides how the next rays are to be used, from how much of a keyframe lies behind its front."""
@@ -363,6 +399,6 @@ class Engine:
         self._judge_depth(behind_share(held.keyframe))
         if self._camera is not None:
             self._detail = self._detail.after(held.keyframe, held.camera.width / self._camera.width)
-        held.look_for(self._have_come)
+        held.see(self._look, self._front, self._have_come)
         self._ring.add(held)
         self._under_way = None

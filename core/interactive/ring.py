@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...cuda.warp_tables import BORDER, FAR, Keyframe, Source
+from ...cuda.warp_tables import BORDER, FAR, Keyframe, Source, Trust
 from ..camera import Camera
 from ..rotation import rotation_vector
 from .changes import blocks_trust, changed_boxes, trust_of
 from .contracts import Look
+from .recolor import recolored
 
 FADES = (0.25, 0.5, 0.75)  # share of a keyframe in the pictures after it has come to be the first source
 SAMPLED = 8  # every so many rows and columns tell a typical depth
@@ -48,6 +49,7 @@ class Held:
         near = depth[depth < FAR]
         self._depth = float(np.median(near)) if len(near) else FAR
         self._is_alike = self._is_there = True  # in colour; in geometry, if only in parts
+        self._recolored: Keyframe | None = None  # in the colours that are looked at, about
         self._edited: np.ndarray | None = None  # what edits void; values of Trust, None: nothing
         self._trust: np.ndarray | None = None  # and what blocks make stale
 
@@ -60,6 +62,7 @@ class Held:
             have_come: Tells whether blocks that the keyframe lacked are there now.
         """
         self._is_alike = colors_of(look) == colors_of(self.look)
+        self._recolored = None
         boxes = changed_boxes(self.look.edits, look.edits)
         self._is_there = boxes is not None
         self._edited = trust_of(self.keyframe, boxes, margin) if boxes else None
@@ -72,20 +75,39 @@ class Held:
             stale = blocks_trust(self.keyframe)
             self._trust = stale if self._edited is None else np.maximum(stale, self._edited)
 
+    def recolor(self, backdrop: np.ndarray, pixels: np.ndarray, rgb: np.ndarray) -> None:
+        """Takes over the colours that are looked at, until others are.
+
+        Args:
+            backdrop: What their background has more of each colour. float32 [3]
+            pixels: Some pixels of the keyframe, row * width + column. int32 [n]
+            rgb: How they look. float32 [n, 3]
+        """
+        self._recolored = recolored(self.keyframe, backdrop, pixels, rgb)
+
+    def standing(self, pixels: np.ndarray) -> np.ndarray:
+        """Returns those of some pixels that edits have left as they were. int32 [n]"""
+        return pixels if self._edited is None else pixels[self._edited.reshape(-1)[pixels] != Trust.VOID]
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether it was rendered in the colours that are looked at."""
+        return self._is_alike
+
     @property
     def shows(self) -> bool:
         """Whether any of its colours can be shown."""
-        return self._is_alike and self._is_there
+        return self._is_there and (self._is_alike or self._recolored is not None)
 
     @property
-    def is_good(self) -> bool:
-        """Whether all of it can be shown, and nothing better is known."""
-        return self.shows and self._trust is None
+    def is_whole(self) -> bool:
+        """Whether the scene is as it has it, its colours aside."""
+        return self._is_there and self._trust is None
 
     @property
     def source(self) -> Source:
         """The keyframe with what its colours are worth."""
-        return Source(self.keyframe, self._trust)
+        return Source(self._recolored or self.keyframe, self._trust)
 
     @property
     def geometry(self) -> Source | None:
@@ -96,6 +118,10 @@ class Held:
     def lacking_share(self) -> float:
         """Share of the pixels that read a coarse stand-in for a block."""
         return float(np.mean(self.keyframe.lacking)) if self.lacks is not None else 0.0
+
+    def is_outdone_by(self, other: Held) -> bool:
+        """Whether a newer one shows all that this one shows."""
+        return self.camera == other.camera and colors_of(self.look) == colors_of(other.look)
 
     def way(self, camera: Camera) -> float:
         """Returns how far a view's eye is from the keyframe's, as a share of the depth."""
@@ -129,9 +155,9 @@ class Chosen:
         return [each.source for each in self.held]
 
     @property
-    def is_all_good(self) -> bool:
-        """Whether the scene is as all of them show it."""
-        return all(each.is_good for each in self.held)
+    def is_whole(self) -> bool:
+        """Whether the scene is as all of them have it, colours aside."""
+        return all(each.is_whole for each in self.held)
 
 
 class Ring:
@@ -149,12 +175,16 @@ class Ring:
     @property
     def held(self) -> list[Held]:
         """All keyframes."""
-        return [each for each in (self.newest, self.previous, self.coarse) if each is not None]
+        return self._full + ([self.coarse] if self.coarse is not None else [])
+
+    @property
+    def _full(self) -> list[Held]:
+        return [each for each in (self.newest, self.previous) if each is not None]
 
     @property
     def is_coarse(self) -> bool:
         """Whether what is seen has been rendered at a part of the resolution only."""
-        return self.coarse is not None and not self._is_followed
+        return self.coarse is not None and self.coarse.shows and not self._is_followed
 
     @property
     def geometry(self) -> list[Source]:
@@ -162,27 +192,30 @@ class Ring:
         return [source for each in self.held if (source := each.geometry) is not None]
 
     def add(self, held: Held) -> None:
-        """Takes in the newest keyframe, for the oldest, or for one that has the same camera."""
+        """Takes in the newest keyframe, for the oldest, or for one of the same camera and colours."""
         self._is_followed = not held.is_coarse
         if held.is_coarse:
             self.coarse = held
             return
-        if self.newest is not None and self.newest.camera != held.camera:
+        if self.newest is not None and not self.newest.is_outdone_by(held):
             self.previous = self.newest
         self.newest = held
 
     def at(self, camera: Camera) -> Held | None:
         """Returns the full keyframe of this very camera that is wholly good, if there is one."""
-        full = (each for each in (self.newest, self.previous) if each is not None)
-        return next((each for each in full if each.camera == camera and each.is_good), None)
+        here = (each for each in self._full if each.camera == camera)
+        return next((each for each in here if each.is_alike and each.is_whole), None)
 
     def choose(self, camera: Camera, scale: float = 1.0) -> Chosen:
         """Returns the keyframes to make a picture from, and goes on with the fade between the first ones.
 
         `scale` is the share of the view's resolution that keyframes need.
         """
-        usable = [each for each in self.held if each.shows]
-        order = sorted(usable, key=lambda each: (each.is_coarse, each.distance(camera, scale)))
+
+        def rank(held: Held) -> tuple[bool, bool, float]:
+            return held.is_coarse, not held.is_alike, held.distance(camera, scale)
+
+        order = sorted((each for each in self.held if each.shows), key=rank)
         first = order[0] if order else None
         if first is not self._first:
             self._first, self._before, self._age = first, self._first, 0
@@ -198,12 +231,16 @@ class Ring:
         order.remove(before)
         return Chosen((order[0], before, *order[1:]), fade)
 
+    def unlike(self, camera: Camera, scale: float = 1.0) -> Held | None:
+        """Returns the full keyframe that would show most if it were not for its colours; scale: as above."""
+        found = [each for each in self._full if each.geometry is not None and not each.shows]
+        return min(found, key=lambda each: each.distance(camera, scale), default=None)
+
     def jump(self, before: Camera, camera: Camera) -> None:
         """The view changes; where it does not fly but jump, keyframes that are far from it are dropped."""
         if self.newest is None or self.newest.depths(before, camera) < FARTHEST:
             return
-        full = (each for each in (self.newest, self.previous) if each is not None)
-        near = [each for each in full if each.way(camera) < FARTHEST]
+        near = [each for each in self._full if each.way(camera) < FARTHEST]
         self.newest, self.previous = (*near, None, None)[:2]
 
     def stand_at(self, held: Held) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ...cuda.tables import RenderControl
@@ -113,20 +115,24 @@ class UnderWay:
         rest = scatter.before(met, self._margin)[scatter.n_probes :]
         self._start[: len(rest)] = np.minimum(self._start[: len(rest)], rest)
 
+    def is_alike(self, look: Look) -> bool:
+        """Whether it has the colours of a look."""
+        return colors_of(self.look) == colors_of(look)
+
     def follow(self, look: Look, front: float) -> bool:
-        """Goes on in another look; what that changes is rendered without a start, or once more.
+        """Goes on with the edits of another look; what they change is rendered without a start, or again.
 
         Args:
-            look: What it is to show.
+            look: Whose edits it is to show, in the colours that it has.
             front: How far behind its mean depth a front layer may reach, scene units.
 
         Returns:
             False where nothing of it could stay.
         """
         boxes = changed_boxes(self.look.edits, look.edits)
-        if boxes is None or colors_of(look) != colors_of(self.look):
+        if boxes is None:
             return False
-        self.look = look
+        self.look = replace(self.look, edits=look.edits)
         if not boxes:
             return True
         builder = self._builder

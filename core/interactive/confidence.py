@@ -40,7 +40,7 @@ SEEN = 0.02  # opacity from which on a pixel shows anything, as LV_FRONT_LEAST i
 
 
 @dataclass(frozen=True)
-class Trust:
+class Confidence:
     """Whether moving pictures are warped, by the rule above. Times are seconds of any one clock."""
 
     behind: float = 0.0  # share of the opacity behind the front layer
@@ -51,7 +51,7 @@ class Trust:
     until: float | None = None  # time at which warped pictures are tried again; None: they are believed
     pause: float = FIRST_PAUSE  # seconds that the next fall back lasts
 
-    def after(self, error: float | None, behind_share: float, now: float) -> Trust:
+    def after(self, error: float | None, behind_share: float, now: float) -> Confidence:
         """Takes in one moving picture, however it was made.
 
         Args:
@@ -82,7 +82,7 @@ class Trust:
         """Why moving pictures are not warped, in a few words; "": they are."""
         return "" if self.uses_engine else "semi-transparent"
 
-    def _judged(self, passed: float, now: float) -> Trust:
+    def _judged(self, passed: float, now: float) -> Confidence:
         is_bad = len(self.errors) == PICTURES and sum(self.errors) / PICTURES > LIMIT
         if not (is_bad and self.is_semi_transparent):
             good = self.good + passed

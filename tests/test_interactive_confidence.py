@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from landmark_viewer.core.interactive.trust import (
+from landmark_viewer.core.interactive.confidence import (
     BEHIND,
     FIRST_PAUSE,
     LIMIT,
@@ -15,7 +15,7 @@ from landmark_viewer.core.interactive.trust import (
     PERSISTENT,
     PICTURES,
     PROVEN,
-    Trust,
+    Confidence,
     behind_share,
 )
 from landmark_viewer.cuda.tables import View
@@ -29,88 +29,90 @@ def mean_square(decibels: float) -> float:
     return 10 ** (-decibels / 10)
 
 
-def watch(trust: Trust, decibels: list[float] | float, share: float, seconds: float, now: float = 0.0):
-    """Shows pictures whose errors come round again and again; returns the trust, its decisions, the time."""
+def watch(
+    confidence: Confidence, decibels: list[float] | float, share: float, seconds: float, now: float = 0.0
+):
+    """Shows pictures whose errors come round again and again; returns confidence, decisions and time."""
     errors = decibels if isinstance(decibels, list) else [decibels]
     decisions = []
     for number in range(round(seconds / FRAME)):
-        error = mean_square(errors[number % len(errors)]) if trust.uses_engine else None
-        trust = trust.after(error, share, now)
-        decisions.append(trust.uses_engine)
+        error = mean_square(errors[number % len(errors)]) if confidence.uses_engine else None
+        confidence = confidence.after(error, share, now)
+        decisions.append(confidence.uses_engine)
         now += FRAME
-    return trust, decisions, now
+    return confidence, decisions, now
 
 
 @pytest.mark.parametrize("share", [TOWN, FOLIAGE, FOG])
 def test_warps_that_are_good_are_believed_however_much_lies_behind(share):
-    trust, decisions, _ = watch(Trust(), [50.0, 34.0, 38.0], share, 20.0)
+    confidence, decisions, _ = watch(Confidence(), [50.0, 34.0, 38.0], share, 20.0)
     assert all(decisions)
-    assert trust.said == ""
-    assert trust.is_semi_transparent == (share > BEHIND)
+    assert confidence.said == ""
+    assert confidence.is_semi_transparent == (share > BEHIND)
 
 
 def test_fog_falls_back_soon_and_says_so():
-    trust, decisions, _ = watch(Trust(), 28.5, FOG, 4.0)
+    confidence, decisions, _ = watch(Confidence(), 28.5, FOG, 4.0)
     first = decisions.index(False) * FRAME
     assert PERSISTENT <= first < PERSISTENT + (PICTURES + 2) * FRAME
-    assert not trust.uses_engine
-    assert trust.said == "semi-transparent"
+    assert not confidence.uses_engine
+    assert confidence.said == "semi-transparent"
 
 
 def test_an_opaque_scene_never_falls_back():
-    _, decisions, _ = watch(Trust(), 25.0, TOWN, 20.0)
+    _, decisions, _ = watch(Confidence(), 25.0, TOWN, 20.0)
     assert all(decisions)
 
 
 @pytest.mark.parametrize("share", [TOWN, FOLIAGE, FOG])
 def test_a_reversal_of_the_motion_changes_nothing(share):
-    trust, now = Trust(), 0.0
+    confidence, now = Confidence(), 0.0
     for _ in range(6):
-        trust, calm, now = watch(trust, 34.0, share, 2.0, now)
-        trust, reversal, now = watch(trust, [30.0, 28.0, 27.0], share, 0.4, now)
+        confidence, calm, now = watch(confidence, 34.0, share, 2.0, now)
+        confidence, reversal, now = watch(confidence, [30.0, 28.0, 27.0], share, 0.4, now)
         assert all(calm)
         assert all(reversal)
 
 
 @pytest.mark.parametrize("share", [TOWN, FOLIAGE, FOG])
 def test_motion_that_sets_in_far_from_any_keyframe_changes_nothing(share):
-    trust, now = Trust(), 0.0
+    confidence, now = Confidence(), 0.0
     for _ in range(4):
-        trust, first, now = watch(trust, [26.0, 27.0, 29.0], share, 1.4, now)  # until two keyframes have come
-        trust, then, now = watch(trust, [31.0, 38.0, 41.0], share, 1.0, now)
+        confidence, first, now = watch(confidence, [26.0, 27.0, 29.0], share, 1.4, now)
+        confidence, then, now = watch(confidence, [31.0, 38.0, 41.0], share, 1.0, now)
         assert all(first)
         assert all(then)
 
 
 def test_single_bad_pictures_are_outvoted_and_a_bad_mean_is_not():
     rarely, often = [40.0] * 15 + [24.0], [40.0, 26.0]
-    assert all(watch(Trust(), rarely, FOG, 10.0)[1])
-    assert not all(watch(Trust(), often, FOG, 10.0)[1])
+    assert all(watch(Confidence(), rarely, FOG, 10.0)[1])
+    assert not all(watch(Confidence(), often, FOG, 10.0)[1])
 
 
 def test_pictures_without_checks_say_nothing():
-    trust = Trust()
+    confidence = Confidence()
     for number in range(200):
-        trust = trust.after(None, FOG, number * FRAME)
-    assert trust.uses_engine
+        confidence = confidence.after(None, FOG, number * FRAME)
+    assert confidence.uses_engine
     for number in range(200, 200 + PICTURES - 1):
-        trust = trust.after(float("nan") if number % 2 else mean_square(20.0), FOG, number * FRAME)
-    assert trust.uses_engine
-    assert trust.bad == 0.0
+        confidence = confidence.after(float("nan") if number % 2 else mean_square(20.0), FOG, number * FRAME)
+    assert confidence.uses_engine
+    assert confidence.bad == 0.0
 
 
 def test_time_without_pictures_does_not_count():
-    trust, decisions, now = watch(Trust(), 28.0, FOG, PERSISTENT - 0.2)
+    confidence, decisions, now = watch(Confidence(), 28.0, FOG, PERSISTENT - 0.2)
     assert all(decisions)
     for _ in range(3):  # one picture every minute
-        trust, decisions, now = watch(trust, 28.0, FOG, FRAME, now + 60.0)
+        confidence, decisions, now = watch(confidence, 28.0, FOG, FRAME, now + 60.0)
         assert all(decisions)
-    held, _, _ = watch(replace(trust, pause=LONGEST_PAUSE), 40.0, FOG, 1.0, now + 60.0)
+    held, _, _ = watch(replace(confidence, pause=LONGEST_PAUSE), 40.0, FOG, 1.0, now + 60.0)
     assert held.pause == LONGEST_PAUSE
 
 
 def test_it_tries_again_ever_later():
-    _, decisions, _ = watch(Trust(), 28.0, FOG, 500.0)
+    _, decisions, _ = watch(Confidence(), 28.0, FOG, 500.0)
     falls = [n for n in range(1, len(decisions)) if decisions[n - 1] and not decisions[n]]
     tries = [n for n in range(1, len(decisions)) if decisions[n] and not decisions[n - 1]]
     pauses = [(back - fall) * FRAME for fall, back in zip(falls, tries, strict=False)]
@@ -124,21 +126,21 @@ def test_it_tries_again_ever_later():
 
 
 def test_a_trial_that_holds_makes_the_next_pause_short():
-    trust, _, now = watch(Trust(), 28.0, FOG, 60.0)
-    while not trust.uses_engine:
-        trust, _, now = watch(trust, 40.0, FOG, FRAME, now)
-    assert trust.pause > 2 * FIRST_PAUSE
-    kept, _, _ = watch(trust, 40.0, FOG, PROVEN / 2, now)
-    assert kept.pause == trust.pause
-    proven, _, _ = watch(trust, 40.0, FOG, PROVEN + 1, now)
+    confidence, _, now = watch(Confidence(), 28.0, FOG, 60.0)
+    while not confidence.uses_engine:
+        confidence, _, now = watch(confidence, 40.0, FOG, FRAME, now)
+    assert confidence.pause > 2 * FIRST_PAUSE
+    kept, _, _ = watch(confidence, 40.0, FOG, PROVEN / 2, now)
+    assert kept.pause == confidence.pause
+    proven, _, _ = watch(confidence, 40.0, FOG, PROVEN + 1, now)
     assert proven.pause == FIRST_PAUSE
     assert proven.uses_engine
 
 
 def test_a_pause_ends_by_itself_and_forgets_what_was_measured_before():
-    trust, _, now = watch(Trust(), 28.0, FOG, PERSISTENT + 1.0)
-    assert not trust.uses_engine
-    again = trust.after(None, FOG, now + FIRST_PAUSE)
+    confidence, _, now = watch(Confidence(), 28.0, FOG, PERSISTENT + 1.0)
+    assert not confidence.uses_engine
+    again = confidence.after(None, FOG, now + FIRST_PAUSE)
     assert again.uses_engine
     assert again.errors == ()
 
@@ -166,7 +168,7 @@ def test_what_lies_behind_is_the_mean_over_what_shows_anything():
 
 
 def test_it_is_a_value():
-    trust = Trust()
-    trust.after(mean_square(20.0), FOG, 0.0)
-    assert trust == Trust()
-    assert replace(trust, behind=FOG).is_semi_transparent
+    confidence = Confidence()
+    confidence.after(mean_square(20.0), FOG, 0.0)
+    assert confidence == Confidence()
+    assert replace(confidence, behind=FOG).is_semi_transparent
