@@ -17,8 +17,7 @@ from landmark_viewer.core.appearance import Appearance, Grade
 from landmark_viewer.core.camera import Camera
 from landmark_viewer.core.errors import InputError
 from landmark_viewer.core.interactive.contracts import Budget, Displayed, Kind, Look, Refined
-from landmark_viewer.core.render import Frame, Renderer, RenderSettings
-from landmark_viewer.cuda import ops
+from landmark_viewer.core.render import Frame, RenderSettings
 from landmark_viewer.cuda.tables import TILE, FrameBuffers, Quality, RenderControl
 from landmark_viewer.viewer.imaging import BlockGrid, to_image
 from landmark_viewer.viewer.navigation import Glide, GlideCourse
@@ -26,8 +25,6 @@ from landmark_viewer.viewer.pictures import Picture, RenderRequest
 from landmark_viewer.viewer.render_worker import RenderWorker
 from landmark_viewer.viewer.state import Mode, Pose, RenderStatus, WarpStatus
 from landmark_viewer.viewer.units import quality_text, warp_error_text
-
-from .small_fields import Shape, make_field
 
 WIDTH, HEIGHT = 64, 48
 PATIENCE = 20.0  # seconds that a test waits for what must come
@@ -90,7 +87,8 @@ class FakeEngine:
         self.cancelled: list[bool] = []  # of every `refine`
         self.prepared: list[bool] = []  # whether it was done to the end
         self.refining = threading.Event()
-        self.keyframe = None
+        self.gate = threading.Event()  # `refine` waits for it, unless it is cancelled
+        self.gate.set()
         self.key_area = 1.0
         self.behind = 0.0
 
@@ -117,7 +115,7 @@ class FakeEngine:
         first = self.script.blocked_from
         is_blocked = first is not None and len(self.cancelled) >= first
         end = time.monotonic() + (PATIENCE if is_blocked else self.script.refining)
-        while time.monotonic() < end and not cancelled.is_cancelled:
+        while (time.monotonic() < end or not self.gate.is_set()) and not cancelled.is_cancelled:
             time.sleep(0.001)
         self.cancelled.append(cancelled.is_cancelled)
         rays = min(n, self.script.left)
@@ -207,6 +205,19 @@ class TestMoving:
         assert [name for name, _ in desk.engine.log[:3]] == ["display", "refine", "display"]
         assert desk.engine.log[1][1] == desk.engine.budgets[0].key
         assert not desk.engine.cancelled[0]
+
+    def test_the_next_picture_is_of_the_last_request_before_it_begins(self, desk):
+        desk.engine.gate.clear()
+        desk.worker.submit(moving(0.1))
+        assert desk.engine.refining.wait(PATIENCE)
+        assert not desk.worker.can_take_another
+        for x in (0.2, 0.3):
+            desk.worker.submit(moving(x))
+            assert desk.worker.can_take_another
+        desk.engine.gate.set()
+        desk.wait_for(lambda: desk.engine.count("display") >= 2)
+        cameras = [camera for name, camera in desk.engine.log if name == "display"]
+        assert cameras[:2] == [moving(x).camera for x in (0.1, 0.3)]
 
     def test_what_goes_beyond_the_share_is_cancelled_by_the_next_request(self, desk):
         desk.engine.script.blocked_from = 1
@@ -374,6 +385,20 @@ class TestFallingBack:
         assert desk.serve(request()).adaptive == picture.adaptive
         assert not desk.engine.log
 
+    def test_kernels_that_are_being_compiled_are_not_waited_for(self, desk, monkeypatch):
+        building, asked = [True], []
+        monkeypatch.setattr("landmark_viewer.viewer.interactive.is_building", lambda: building[0])
+        desk.engine.serves = asked.append
+        picture = desk.serve(moving(0.1))
+        assert (picture.warp, picture.adaptive) == (None, "the native kernels for it are being compiled")
+        assert desk.serve(request(0.1)).adaptive == picture.adaptive
+        assert (asked, desk.engine.log) == ([], [])
+        building[0] = False
+        picture = desk.serve(moving(0.2))
+        assert picture.adaptive == ""
+        assert picture.warp is not None
+        assert asked
+
     def test_a_look_that_is_served_again_is_warped_again(self, desk):
         desk.engine.script.reason = "not this one"
         desk.serve(moving(0.1, background=(1.0, 1.0, 1.0)))
@@ -445,6 +470,7 @@ class TestWords:
             (RenderStatus(warp=WarpStatus(fresh=0.04), scale=0.75), "warped · ¾ res · 4 % new"),
             (RenderStatus(warp=WarpStatus("coarse")), "coarse"),
             (RenderStatus(warp=WarpStatus("keyframe")), "keyframe"),
+            (RenderStatus(warp=WarpStatus("recoloured")), "recoloured"),
             (
                 RenderStatus(adaptive="no native kernels: g++ was not found", scale=0.5),
                 "adaptive ½ · no native kernels",
@@ -456,14 +482,6 @@ class TestWords:
 
     def test_measured_errors_are_said_in_decibels(self):
         assert [warp_error_text(error) for error in (1e-3, 0.0, None)] == ["30.0 dB", "exact", "not measured"]
-
-
-@pytest.fixture(scope="module")
-def field() -> Renderer:
-    """A small field that the native kernels render."""
-    if not ops.has_warp():
-        pytest.skip("needs the native kernels")
-    return Renderer(make_field(Shape(levels=2, opacity=6.0, latent=3), seed=3))
 
 
 @pytest.fixture

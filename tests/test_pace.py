@@ -1,3 +1,6 @@
+from types import SimpleNamespace
+
+from landmark_viewer.viewer import main_window
 from landmark_viewer.viewer.pace import HELD_BACK, LINGER, LINGER_INTERVAL, LONGEST_WAIT, SHORTEST, Pace
 
 
@@ -28,6 +31,25 @@ def test_two_drawings_keep_their_distance():
     pace.drew(10.0)
     assert not pace.due(10.0 + SHORTEST / 2)
     assert pace.due(10.0 + SHORTEST)
+
+
+def test_the_distance_counts_from_where_a_drawing_began(monkeypatch):
+    clock, pace = [10.0], settled()
+    monkeypatch.setattr(main_window, "since_start", lambda: clock[0])
+    slow = SimpleNamespace(render_dearpygui_frame=lambda: clock.append(clock.pop() + SHORTEST))
+    monkeypatch.setattr(main_window, "dpg", slow)
+    pace.touch(10.0, 2)
+    window = SimpleNamespace(
+        _show=lambda: None,
+        _pace=pace,
+        _picture_pending=None,
+        _drawn=9,
+        _ready=True,
+        _front=[],
+        _viewport=SimpleNamespace(measure=lambda: False),
+    )
+    main_window.MainWindow._draw(window)
+    assert pace.due(clock[0])
 
 
 def test_a_drag_waits_for_its_picture_but_not_for_ever():

@@ -152,7 +152,7 @@ class MainWindow:
         now = since_start()
         if self._picture_pending is not None:
             self.session.desk.note_drawing(now - began)
-        self._pace.drew(now)
+        self._pace.drew(began)
         self._drawn += 1
         if self._picture_pending is not None:
             self._report_picture()

@@ -40,9 +40,9 @@ class Pace:
         """Whether to draw now."""
         return now >= self.next_time(now)
 
-    def drew(self, now: float) -> None:
-        """The window was drawn."""
-        self.last = now
+    def drew(self, began: float) -> None:
+        """The window was drawn, from then on."""
+        self.last = began
         self.held_until = 0.0
         self.owed = max(self.owed - 1, 0)
 

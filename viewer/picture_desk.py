@@ -137,7 +137,7 @@ class PictureDesk:
             request = replace(request, ahead=(state.pose.camera(*size),), course=course)
         if moving and edits is not None and self._edit_job.is_behind:
             request = replace(request, draft=True)
-        if moving and self._takes_turns and now - self._awaited_since < LONGEST_TURN:
+        if moving and self._must_wait(now):
             return
         asked = self.comparison.ask(state, request, self._loaded)
         if asked is None or asked.is_same(self._request):
@@ -155,6 +155,12 @@ class PictureDesk:
     def background(self, state: ViewerState) -> tuple[float, float, float] | None:
         """Returns the colour behind the scene: the user's, else the scene's."""
         return state.render.background or (self._loaded.background if self._loaded else None)
+
+    def _must_wait(self, now: float) -> bool:
+        """Whether the moving picture that is being made comes first; until it has begun it may be another."""
+        if not self._takes_turns or now - self._awaited_since >= LONGEST_TURN:
+            return False
+        return self._worker is not None and not self._worker.can_take_another
 
     def _compiled_edits(self, state: ViewerState) -> CompiledEdits | None:
         """Returns the edits to show: those of the state, or the last ones that are ready."""

@@ -118,6 +118,12 @@ class RenderWorker:
         with self._condition:
             return self._job is None and self._pending is None
 
+    @property
+    def can_take_another(self) -> bool:
+        """Whether the newest request was not begun yet, so that another may take its place at no cost."""
+        with self._condition:
+            return self._pending is not None
+
     def wait_idle(self, timeout: float) -> bool:
         """Waits until the thread has nothing to do; False when the time is over before."""
         with self._condition:

@@ -252,7 +252,7 @@ THEMES: dict[str, Style] = {
         {**QUIET, "Text": "text"},
         {"FrameBorderSize": 0, "FramePadding": (4, 4), "ButtonTextAlign": ALIGN_LEFT},
     ),
-    "canvas": Style({}, {"WindowPadding": (0, 0), "ItemSpacing": (0, 0)}),
+    "canvas": Style({"WindowBg": NONE}, {"WindowPadding": (0, 0), "ItemSpacing": (0, 0)}),
     "status": Style({"WindowBg": "base"}, {"WindowPadding": (12, 2), "ItemSpacing": (16, 0)}),
     "menu": Style(
         {"MenuBarBg": "base", "Border": NONE},
@@ -372,7 +372,7 @@ class Look:
             dpg.set_value(item, self.color(name))
         for item in self._borders:
             dpg.set_value(item, [1.0 if light else 0.0, 0.0])
-        dpg.set_viewport_clear_color(self.color("base"))
+        dpg.set_viewport_clear_color(self.color("panel"))
         self.recolour_base_style()
 
     def recolour_base_style(self) -> None:
@@ -388,7 +388,8 @@ class Look:
             log.info("this build of Dear PyGui hides its style; dock bars keep their default colour")
             return
         accessor.argtypes, accessor.restype = [ctypes.c_int], ctypes.POINTER(ctypes.c_float * 4)
-        for name, value in APP_COLORS.items():
+        # Docked windows cover the dock's own ground, or draw on what the window is cleared to.
+        for name, value in {**APP_COLORS, "WindowBg": NONE}.items():
             rgba = self.color(value) if isinstance(value, str) else value
             accessor(getattr(dpg, "mvThemeCol_" + name)).contents[:] = [channel / 255 for channel in rgba]
 

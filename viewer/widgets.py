@@ -338,8 +338,9 @@ class Pen:
         dpg.draw_circle(center, radius, color=color, fill=fill, parent=self._parent)
 
     def polygon(self, points: Sequence[tuple[float, float]], fill: Rgba) -> None:
-        """Fills a convex polygon."""
-        dpg.draw_polygon([*points, points[0]], color=NONE, fill=fill, parent=self._parent)
+        """Fills a triangle or a convex quadrangle: Dear PyGui fills other polygons row by row, at length."""
+        draw = dpg.draw_triangle if len(points) == 3 else dpg.draw_quad
+        draw(*points, color=NONE, fill=fill, parent=self._parent)
 
 
 def right_spacer(widgets: Widgets, taken: float) -> Callable[[float], None]:
