@@ -18,6 +18,14 @@ def test_moving_pictures_of_the_last_second_are_counted():
     assert rate.note_picture(20.2, True) == 0
 
 
+def test_a_rate_is_true_as_soon_as_it_is_given_and_there_is_none_at_rest():
+    rate = FrameRate()
+    rates = [rate.note_picture(step / 20, True) for step in range(10)]
+    assert [value for value in rates if value] == pytest.approx([20.0] * 5)
+    assert rates[:5] == [0.0] * 5
+    assert rate.note_picture(0.5, False) == 0.0
+
+
 def test_rendering_is_quicker_by_what_drawing_takes_but_keeps_half_of_the_time():
     rate = FrameRate()
     assert rate.for_rendering(10.0) == pytest.approx(10.0)

@@ -1,4 +1,6 @@
 from dataclasses import replace
+from itertools import combinations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,11 +8,15 @@ import pytest
 pytest.importorskip("dearpygui.dearpygui", exc_type=ImportError)
 
 from landmark_viewer.cuda.tables import Quality
+from landmark_viewer.viewer import overlay
+from landmark_viewer.viewer.comparison import CompareStatus
 from landmark_viewer.viewer.overlay import badge_parts, border_lines, pixel_of, prism_edges, visible_parts
+from landmark_viewer.viewer.overlay_compare import draw_compare
 from landmark_viewer.viewer.overlay_edit import dashed
 from landmark_viewer.viewer.plan import ground_of
-from landmark_viewer.viewer.state import Pose, RenderStatus
+from landmark_viewer.viewer.state import Compare, CompareMode, Pose, RenderStatus, WarpStatus
 from landmark_viewer.viewer.theme import HUD_OK, HUD_WARN
+from landmark_viewer.viewer.units import Units
 
 CAMERA = Pose((0.0, 0.0, 0.0), fov_y=90.0).camera(200, 200)  # looks north
 
@@ -124,3 +130,74 @@ def test_the_borders_of_ten_thousand_blocks_are_few_hundred_lines_near_the_camer
     assert np.abs(ends[:, :2] - (-20.0, 10.0)).max() <= 50
     assert ((ends[:, :2] + 50) % 1.0 < 1e-6).all(), "on the grid"
     assert len(border_lines(scene, Pose((0.0, 0.0, 4000.0), pitch=-1.5).camera(400, 300))) == 0
+
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+BARS: tuple[Box, ...] = ((16, 16, 308, 52), (16, 60, 188, 96))  # that float in the upper left corner
+LETTER = 6.8  # pixels
+
+
+class Sheet:
+    """A pen that keeps where plates and discs were drawn; lines and words are left out."""
+
+    def __init__(self) -> None:
+        self.look = SimpleNamespace(px=round)
+        self.boxes: list[Box] = []
+
+    def plate(self, x, y, width, height, fill, rounding=6) -> None:
+        self.boxes.append((x, y, x + width, y + height))
+
+    def circle(self, middle, radius, **_) -> None:
+        (x, y) = middle
+        self.boxes.append((x - radius, y - radius, x + radius, y + radius))
+
+    def line(self, *_, **__) -> None:
+        pass
+
+    text = line
+
+    def text_width(self, words: str, role: str | None = None) -> float:
+        return LETTER * len(words)
+
+    @property
+    def box(self) -> Box:
+        """Round everything that was drawn."""
+        lows, highs = zip(*((box[:2], box[2:]) for box in self.boxes), strict=True)
+        return (*np.min(lows, axis=0), *np.max(highs, axis=0))
+
+
+def overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+WARPED = RenderStatus(moving=True, fps=22.5, scale=0.25, warp=WarpStatus("warped", fresh=0.04))
+ADAPTIVE = RenderStatus(moving=True, fps=9.5, scale=0.25, adaptive="the kernels are being compiled: wait")
+
+
+@pytest.mark.parametrize("moving", [WARPED, ADAPTIVE])
+@pytest.mark.parametrize("width", [210, 303, 304, 340, 388, 431, 432, 700, 1600])
+def test_nothing_over_the_picture_covers_anything_else(width, moving):
+    compass, scale, badge, compare = Sheet(), Sheet(), Sheet(), Sheet()
+    pose, height = Pose((0.0, 0.0, 9.0)), 400
+    overlay.draw_compass(compass, pose, width)
+    overlay.draw_scale_bar(scale, pose.camera(width, height), pose, Units(), width)
+    overlay.draw_badge(badge, moving, width, height)
+    draw_compare(compare, Compare(CompareMode.DIFFERENCE), CompareStatus(), width, height)
+    boxes = [sheet.box for sheet in (compass, scale, badge) if sheet.boxes]
+    boxes += [compare.boxes[-1], *(BARS if compass.boxes else ())]
+    for one, other in combinations(boxes, 2):
+        assert not overlap(one, other), (one, other)
+    assert bool(compass.boxes) == (width >= 304)
+    assert bool(scale.boxes) == (width >= 388)
+    assert badge.box[0] >= 0
+
+
+def test_the_badge_keeps_still_while_numbers_change():
+    boxes = []
+    for fps, fresh in ((9.4, 0.04), (11.1, 0.38), (27.0, 0.0)):
+        sheet = Sheet()
+        status = RenderStatus(moving=True, fps=fps, width=640, warp=WarpStatus("warped", fresh=fresh))
+        overlay.draw_badge(sheet, status, 640, 360)
+        boxes.append(sheet.box)
+    assert len(set(boxes)) == 1

@@ -46,6 +46,7 @@ class CompareStatus:
     photo: Photo | None = None  # that B is
     note: str = ""  # why there is no B, or it is not what one might expect
     is_second: bool = False  # blinking: B is on screen
+    is_beside: bool = False  # the picture on screen is made of both
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,7 @@ class Comparison:
             score=self._scores.of(a, b) if a is not None and b is not None else None,
             photo=other.photo if other else None,
             is_second=bool(self._shown and self._shown[-1]),
+            is_beside=bool(self._shown and self._shown[1]),
             note=self._failure or self._note(a, b),
         )
 

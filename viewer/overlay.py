@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,6 +42,9 @@ from .widgets import Pen
 
 MARGIN, PLATE_HEIGHT = 16, 36  # logical pixels
 SCALE_SHARE = 0.26  # of the viewport's width that the scale bar takes at most
+SCALE_SHORT, BADGE_ROOM = 60, 328  # logical pixels: of a short scale bar; of the badge and all gaps beside it
+COMPASS_ROOM = 432, 304  # that the compass needs beside the upper floating bars, and below the upper one
+BAR_STEP = 44  # logical pixels from one floating bar to the next
 NEAR = 1e-3  # shares of the pivot distance nearer than which lines are cut
 SMALLEST_BLOCK = 8.0  # pixels that the side of a block must take for its borders to be drawn
 MOST_BLOCKS = 48  # in each direction from the camera whose borders are drawn
@@ -48,9 +52,12 @@ WHITE: Rgba = (255, 255, 255, 255)
 
 
 def draw_compass(pen: Pen, pose: Pose, width: int) -> None:
-    """Draws a ring that points north and the three axes of the scene, top right."""
+    """Draws a ring that points north and the three axes of the scene, top right, where no bar is."""
     px = pen.look.px
-    x, y, radius = width - px(64), px(64), px(44)
+    beside, below = map(px, COMPASS_ROOM)
+    if width < below:
+        return
+    x, y, radius = width - px(64), px(64 if width >= beside else 64 + BAR_STEP), px(44)
     pen.circle((x, y), radius, fill=(14, 17, 20, 150))
     pen.circle((x, y), radius, color=(255, 255, 255, 60))
     for tick in range(0, 360, 10):
@@ -73,22 +80,35 @@ def draw_compass(pen: Pen, pose: Pose, width: int) -> None:
             pen.text(end[0], end[1] - px(7), name, HUD_INK, 0.5)
 
 
-def draw_scale_bar(pen: Pen, camera: Camera, pose: Pose, units: Units) -> None:
-    """Draws a bar of a round length as it appears at the distance of the pivot, bottom left."""
+def draw_scale_bar(pen: Pen, camera: Camera, pose: Pose, units: Units, width: int) -> None:
+    """Draws a bar of a round length as it appears at the distance of the pivot, bottom left.
+
+    There is none in a viewport whose `width` has no room for it beside the badge.
+    """
     px = pen.look.px
+    longest = _longest_bar(pen, width)
+    if not longest:
+        return
     per_unit = camera.fl_y / max(pose.distance, 1e-12) / units.factor  # pixels per displayed unit
-    limit = max(camera.width * SCALE_SHARE, px(60)) / per_unit
+    limit = max(min(camera.width * SCALE_SHARE, longest), px(SCALE_SHORT)) / per_unit
     length = nice_length(limit)
-    width = length * per_unit
+    long = length * per_unit
     text = units.with_symbol(figures(length).rstrip("0").rstrip(".") if length < 1000 else figures(length))
     left, bottom = px(MARGIN), camera.height - px(MARGIN)
-    pen.plate(left, bottom - px(PLATE_HEIGHT), width + px(24), px(PLATE_HEIGHT), HUD_PLATE)
+    pen.plate(left, bottom - px(PLATE_HEIGHT), long + px(24), px(PLATE_HEIGHT), HUD_PLATE)
     x, y = left + px(12), bottom - px(12)
     for part in range(4):
         shade: Rgba = (255, 255, 255, 255 if part % 2 == 0 else 90)
-        pen.plate(x + part * width / 4, y - px(2), width / 4, px(4), shade, 0)
+        pen.plate(x + part * long / 4, y - px(2), long / 4, px(4), shade, 0)
     pen.text(x, y - px(20), "0", HUD_MUTED)
-    pen.text(x + width, y - px(20), text, HUD_TEXT, 1)
+    pen.text(x + long, y - px(20), text, HUD_TEXT, 1)
+
+
+def _longest_bar(pen: Pen, width: int) -> float:
+    """Returns the pixels that a scale bar may take beside the badge; 0: it has no room."""
+    px = pen.look.px
+    room = min(width * SCALE_SHARE, width - px(BADGE_ROOM))
+    return max(room, px(SCALE_SHORT)) if width >= px(BADGE_ROOM + SCALE_SHORT) else 0.0
 
 
 def badge_parts(status: RenderStatus) -> tuple[Rgba, list[tuple[str, Rgba]], float]:
@@ -112,21 +132,30 @@ def badge_parts(status: RenderStatus) -> tuple[Rgba, list[tuple[str, Rgba]], flo
 
 
 def draw_badge(pen: Pen, status: RenderStatus, width: int, height: int) -> None:
-    """Draws what the picture is worth, bottom right, with the bar of the refinement."""
+    """Draws what the picture is worth, bottom right, with the bar of the refinement, if it has room."""
     px = pen.look.px
     mark, texts, progress = badge_parts(status)
-    total = sum(pen.text_width(text) for text, _ in texts) + px(16) * (len(texts) - 1) + px(40)
-    total = max(total, px(168))  # the plate keeps still while numbers change
+    bar = _longest_bar(pen, width)
+    room = width - 2 * px(MARGIN) - (bar + px(24 + 8) if bar else 0)
+    widths = [pen.text_width(_widest(text)) for text, _ in texts]  # numbers change, the plate keeps still
+    while len(widths) > 1 and sum(widths) + px(16) * (len(widths) - 1) + px(40) > room:
+        widths.pop()
+    total = max(sum(widths) + px(16) * (len(widths) - 1) + px(40), px(168))
     x, y = width - px(MARGIN) - total, height - px(MARGIN) - px(PLATE_HEIGHT)
     pen.plate(x, y, total, px(PLATE_HEIGHT), HUD_PLATE)
     pen.circle((x + px(16), y + px(15)), px(4), fill=mark)
     at = x + px(28)
-    for text, color in texts:
+    for (text, color), width_of_text in zip(texts, widths, strict=False):
         pen.text(at, y + px(8), text, color)
-        at += pen.text_width(text) + px(16)
+        at += width_of_text + px(16)
     pen.plate(x + px(8), y + px(29), total - px(16), px(2), (255, 255, 255, 40), 1)
     if progress > 0:
         pen.plate(x + px(8), y + px(29), (total - px(16)) * progress, px(2), HUD_ACCENT, 1)
+
+
+def _widest(text: str) -> str:
+    """Returns a text with the widest numbers of two digits, or as many as it has."""
+    return re.sub(r"(?<![.\d])\d+", lambda number: number[0].rjust(2, "0"), re.sub(r"\d", "0", text))
 
 
 def draw_pivot(pen: Pen, width: int, height: int) -> None:

@@ -10,12 +10,13 @@ from .theme import HALO, HUD_MUTED, HUD_PLATE, HUD_TEXT, HUD_WARN
 from .widgets import Pen
 
 TOP, PLATE_HEIGHT, MARGIN = 108, 26, 16  # logical pixels; the floating bars end above
+BOTTOM = 60  # logical pixels; scale bar and badge lie below
 GRAB = 10  # logical pixels beside the line of a wipe that still take it
 
 
 def draw_compare(pen: Pen, compare: Compare, status: CompareStatus, width: int, height: int) -> None:
     """Draws line, names of both pictures and the score, for a viewport in pixels."""
-    px = pen.look.px
+    px, other = pen.look.px, status.label if status.is_beside else "…"
     line = line_of(compare, width)
     if line is not None:
         pen.line((line, 0), (line, height), HALO, 4)
@@ -26,18 +27,18 @@ def draw_compare(pen: Pen, compare: Compare, status: CompareStatus, width: int, 
         pen.text(line, height / 2 - px(8), "A  B", HUD_TEXT, 0.5)
     if line is not None:
         _name(pen, line - px(MARGIN), "A  now", 1.0)
-        _name(pen, line + px(MARGIN), f"B  {status.label or '…'}", 0.0)
+        _name(pen, line + px(MARGIN), f"B  {other}", 0.0)
     elif compare.mode is CompareMode.DIFFERENCE:
-        _name(pen, width / 2, f"now − {status.label or '…'}   × {compare.gain:.1f}", 0.5)
+        _name(pen, width / 2, f"now − {other}   × {compare.gain:.1f}", 0.5)
     else:
-        _name(pen, width / 2, f"B  {status.label or '…'}" if status.is_second else "A  now", 0.5)
+        _name(pen, width / 2, f"B  {other}" if status.is_second and status.is_beside else "A  now", 0.5)
     words, color = score_text(status), HUD_TEXT
     if status.note:
         words, color = status.note, HUD_WARN
     elif not status.finished:
         color = HUD_MUTED
     total = pen.text_width(words) + px(24)
-    left, top = (width - total) / 2, height - px(MARGIN + PLATE_HEIGHT)
+    left, top = (width - total) / 2, height - px(BOTTOM + PLATE_HEIGHT)
     pen.plate(left, top, total, px(PLATE_HEIGHT), HUD_PLATE)
     pen.text(left + px(12), top + px(5), words, color)
 

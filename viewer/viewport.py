@@ -263,7 +263,7 @@ class Viewport:
         elif name == "compass":
             overlay.draw_compass(pen, state.pose, width)
         elif name == "scale":
-            overlay.draw_scale_bar(pen, camera, state.pose, Units.of(scene))
+            overlay.draw_scale_bar(pen, camera, state.pose, Units.of(scene), width)
         else:
             overlay.draw_badge(pen, state.status, width, height)
 
