@@ -30,7 +30,7 @@ class Compiler:
         if is_draft:
             return SimpleNamespace(layers=layers, is_draft=True)
         self.compiled.append(layers)
-        assert self.free.acquire(timeout=10)
+        assert self.free.acquire(timeout=20)
         if self.error is not None and layers:
             raise self.error
         return SimpleNamespace(layers=layers) if layers else None
@@ -44,7 +44,7 @@ def job():
 
 
 def wait(condition):
-    end = time.monotonic() + 10
+    end = time.monotonic() + 20
     while not condition():
         assert time.monotonic() < end, "it took too long"
         time.sleep(0.001)

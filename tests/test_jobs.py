@@ -18,7 +18,7 @@ def jobs():
 
 def finish(jobs: Jobs) -> None:
     """Polls until the job is over."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 20
     while jobs.status is not None:
         assert time.monotonic() < end, "it took too long"
         jobs.poll()
@@ -58,11 +58,11 @@ def test_one_job_runs_at_a_time_and_says_how_far_it_is(jobs):
     def work(progress):
         progress.share = 0.5
         reached.set()
-        assert free.wait(10)
+        assert free.wait(20)
 
     done = []
     jobs.start("First", work, done.append, pytest.fail)
-    assert reached.wait(10)
+    assert reached.wait(20)
     assert jobs.status.progress == 0.5
     assert not jobs.start("Second", lambda _: None, pytest.fail, pytest.fail)
     free.set()
@@ -75,7 +75,7 @@ def test_one_job_runs_at_a_time_and_says_how_far_it_is(jobs):
 
 def test_a_cancelled_job_hears_of_it_and_its_result_is_dropped(jobs):
     def work(progress):
-        end = time.monotonic() + 10
+        end = time.monotonic() + 20
         while not progress.is_cancelled:
             assert time.monotonic() < end
             time.sleep(0.001)

@@ -87,7 +87,7 @@ def test_wanted_blocks_arrive_with_their_tables_and_masks() -> None:
                 ):
                     assert torch.equal(mine, theirs)
         assert opened.version > 0
-        assert [record.key.block for record in opened.records()] == [3, 9]
+        assert sorted(record.key.block for record in opened.records()) == [3, 9]  # two may be read at once
 
 
 def test_a_source_is_told_what_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +100,7 @@ def test_a_source_is_told_what_comes_next(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_burst_of_arrivals_is_published_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("landmark_viewer.core.streaming.publisher.PUBLISH_SECONDS", 5.0)
+    monkeypatch.setattr("landmark_viewer.core.streaming.publisher.PUBLISH_SECONDS", 1000.0)
     source = ScriptedSource()
     with residency(source, 16) as opened:
         opened.want(wants([0]))

@@ -43,6 +43,7 @@ from landmark_viewer.viewer.keeper import CANCEL, DISCARD, FORGET, RESTORE, SAVE
 from landmark_viewer.viewer.measuring import Corner
 from landmark_viewer.viewer.opening import Loaded
 from landmark_viewer.viewer.pictures import Picture
+from landmark_viewer.viewer.render_worker import RenderWorker
 from landmark_viewer.viewer.session import INFO_SECONDS, Session
 from landmark_viewer.viewer.state import CompareMode, Message, Mode, Navigation, Pose, Tool, ViewerState
 
@@ -143,7 +144,15 @@ def session(scene_facts, tmp_path, monkeypatch):
     events.close()
 
 
-def run(session, until, seconds=10.0):
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds since the start, as a list of one; for the session they pass when the test says so."""
+    now = [since_start()]
+    monkeypatch.setattr("landmark_viewer.viewer.session.since_start", lambda: now[0])
+    return now
+
+
+def run(session, until, seconds=20.0):
     """Turns the main loop until a condition holds."""
     end = time.monotonic() + seconds
     while not until():
@@ -235,25 +244,39 @@ def test_where_both_need_the_processor_the_next_picture_waits_until_the_last_one
     ]
 
 
-def test_pictures_of_a_glide_know_the_way(session):
+def test_a_picture_that_is_still_to_begin_makes_way_for_a_newer_one(session, monkeypatch):
+    open_city(session)
+    session.desk._takes_turns = True
+    asked = []
+    session.desk._worker.submit = asked.append
+    monkeypatch.setattr(RenderWorker, "can_take_another", True)
+    cameras = []
+    for yaw in (0.1, 0.2):
+        session.submit(SetPose(replace(session.state.pose, yaw=yaw)))
+        session.ask(SIZE, since_start())
+        cameras.append(session.state.pose.camera(*SIZE))
+    assert [request.camera for request in asked] == cameras
+
+
+def test_pictures_of_a_glide_know_the_way(session, clock):
     open_city(session)
     session.submit(SetPose(replace(session.state.pose, yaw=1.5)))
     asked = []
     session.desk._worker.submit = asked.append
     session.submit(Home())
-    session.ask(SIZE, since_start())
+    session.ask(SIZE, clock[0])
     assert asked[-1].course.camera_in(60.0) == session.state.pose.camera(*SIZE)
     assert asked[-1].camera != session.state.pose.camera(*SIZE)
 
 
-def test_home_glides_there_and_a_move_stops_the_glide(session):
+def test_home_glides_there_and_a_move_stops_the_glide(session, clock):
     open_city(session)
     home = session.state.pose
     session.submit(SetPose(replace(home, yaw=1.5)))
     away = session.state.pose
     session.submit(Home())
     assert session.state.pose == home
-    time.sleep(0.05)
+    clock[0] += 0.05
     between = session.shown.pose
     assert between not in (home, away)
     session.submit(SetPose(replace(session.shown.pose, fov_y=33.0)))
@@ -519,7 +542,7 @@ def test_a_job_in_the_background_is_reported_until_it_is_over(session):
     open_city(session)
     free = threading.Event()
     results = []
-    session.jobs.start("Counting", lambda progress: free.wait(10), results.append, pytest.fail)
+    session.jobs.start("Counting", lambda progress: free.wait(20), results.append, pytest.fail)
     run(session, lambda: session.state.job is not None)
     assert session.state.job.what == "Counting"
     assert session.next_time(since_start()) < since_start() + 1
@@ -576,7 +599,7 @@ def test_a_picture_that_edits_are_about_to_replace_is_not_refined(session):
     free = threading.Event()
     compiler = session._loaded.compiler
     compile_now, asked = compiler.compile, []
-    compiler.compile = lambda layers: (free.wait(10), compile_now(layers))[1]
+    compiler.compile = lambda layers: (free.wait(20), compile_now(layers))[1]
     submit = session.desk._worker.submit
     session.desk._worker.submit = lambda request: (asked.append(request), submit(request))
     session.submit(AddLayer(SHED))

@@ -43,7 +43,7 @@ def run(
     event_log: Path | None = None,
     light: bool = False,
 ) -> int:
-    """Shows the window until it is closed, and returns the exit code of the program.
+    """Shows the window until it is closed, and ends the process; returns an exit code where there is none.
 
     Args:
         path: Scene to open; None invites the user to open one.
@@ -79,9 +79,8 @@ def run(
     finally:
         session.close()
         events.close()
-    if not _have_ended(set(threading.enumerate()) - before):
-        _leave(code)
-    return code
+    _have_ended(set(threading.enumerate()) - before)
+    return _leave(code)
 
 
 def _have_ended(threads: set[threading.Thread]) -> bool:
@@ -93,7 +92,10 @@ def _have_ended(threads: set[threading.Thread]) -> bool:
 
 
 def _leave(code: int) -> NoReturn:
-    """Ends the process at once: threads still at work must not meet an interpreter being taken down."""
+    """Ends the process at once.
+
+    Threads still at work must not meet an interpreter being taken down, which takes most of a second, too.
+    """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
@@ -118,7 +120,7 @@ def _show(
     )
     place = dict(zip(("x_pos", "y_pos"), _place(size, remembered, glfw.probe().work_area), strict=True))
     smallest = {"min_width": SMALLEST[0], "min_height": SMALLEST[1]}
-    color = look.color("base")
+    color = look.color("panel")
     dpg.create_viewport(
         title="landmark-viewer",
         width=size[0],

@@ -26,11 +26,14 @@ PAUSE = 0.03  # seconds between two steps of a gesture: what a hand does, and mo
 
 @contextmanager
 def virtual_display(width: int, height: int) -> Iterator[str]:
-    """Starts Xvfb on a free display number, yields it as DISPLAY wants it, and ends the server."""
+    """Starts Xvfb on a free display number, yields it as DISPLAY wants it, and ends the server.
+
+    Keys do not repeat there: on a busy machine one is released late, and would be typed twice.
+    """
     reader, writer = os.pipe()
     screen = f"{width}x{height}x24"
     server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(writer), "-screen", "0", screen, "-nolisten", "tcp", "-noreset"],
+        ["Xvfb", "-displayfd", str(writer), "-screen", "0", screen, "-nolisten", "tcp", "-noreset", "-r"],
         pass_fds=[writer],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -180,9 +183,14 @@ class Window:
         self.xdotool("click", "--repeat", 2, "--delay", 80, 1)
 
     def drag(
-        self, start: tuple[float, float], end: tuple[float, float], steps: int = 8, button: int = 1
+        self,
+        start: tuple[float, float],
+        end: tuple[float, float],
+        steps: int = 8,
+        button: int = 1,
+        pause: float = PAUSE,
     ) -> None:
-        """Drags over the viewport in small steps, a frame or more apart."""
+        """Drags over the viewport in small steps, `pause` seconds apart."""
         (x0, y0), (x1, y1) = self.at(*start), self.at(*end)
         path: list[object] = []
         for step in range(1, steps + 1):
@@ -192,7 +200,7 @@ class Window:
                 round(x0 + share * (x1 - x0)),
                 round(y0 + share * (y1 - y0)),
                 "sleep",
-                PAUSE,
+                pause,
             ]
         self.xdotool("mousemove", x0, y0, "sleep", 3 * PAUSE, "mousedown", button, "sleep", 2 * PAUSE, *path)
         self.xdotool("sleep", 2 * PAUSE, "mouseup", button)
@@ -214,6 +222,16 @@ class Window:
     def type(self, text: str) -> None:
         """Types into the field that has the focus."""
         self.xdotool("type", "--delay", 25, "--", text)
+
+    def answer(self, chord: str, path: str) -> None:
+        """Opens a dialog that asks for a path, and types one once the field has had time for the focus."""
+        before, began = self.screenshot(), time.monotonic()
+        self.key(chord)
+        wait_for(lambda: difference(before, self.screenshot()) > 0.02, "the dialog")
+        time.sleep(max(10 * PAUSE, 2 * (time.monotonic() - began)))  # some frames, however slow they are
+        self.key("ctrl+a")
+        self.type(path)
+        self.key("Return")
 
     def resize(self, width: int, height: int) -> None:
         """Gives the window another size in pixels."""

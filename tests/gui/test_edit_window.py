@@ -97,11 +97,7 @@ def test_a_building_is_removed_copied_restyled_saved_and_reopened(window):
     path = window.folder / "edited" / "scene.yaml"
     path.parent.mkdir()
     mark = window.mark()
-    window.key("ctrl+shift+s")
-    window.xdotool("sleep", 0.3)
-    window.key("ctrl+a")
-    window.type(str(path))
-    window.key("Return")
+    window.answer("ctrl+shift+s", str(path))
     window.wait("command", mark, name="SceneSaved")
     saved = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert [layer["kind"] for layer in saved["edits"]] == ["remove", "copy"]

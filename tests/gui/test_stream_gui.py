@@ -11,7 +11,7 @@ import pytest
 from landmark_viewer.core.settings import Precision
 
 from ..city_store import make_city_store
-from .driver import Window
+from .driver import Window, wait_for
 
 pytestmark = pytest.mark.gui
 
@@ -60,10 +60,10 @@ def test_a_flight_over_a_city_fetches_what_comes_into_view(window):
 
     mark = window.mark()
     window.move()
-    window.hold("w", 1.5)
-    last = window.wait_still(mark)
-    assert last["finished"]
-    assert fetched(window, mark) - near
+    window.xdotool("keydown", "w")
+    wait_for(lambda: fetched(window, mark) - near, "other blocks")
+    window.xdotool("keyup", "w")
+    assert window.wait_still(mark)["finished"]
     assert not window.events("error")
 
     began = window.cpu_seconds()

@@ -36,16 +36,6 @@ def window(xdisplay, tmp_path) -> Iterator[Window]:
         yield opened
 
 
-def open_by_name(window: Window, name: str) -> None:
-    """Opens a file or folder in the window's working folder through the open dialog."""
-    window.key("ctrl+o")
-    wait_for(lambda: window.events("key")[-1:] and window.events("key")[-1]["action"] == "open", "the dialog")
-    window.xdotool("sleep", 0.3)
-    window.key("ctrl+a")
-    window.type(name)
-    window.key("Return")
-
-
 def copy_demo(folder: Path, name: str) -> None:
     """Copies the demo scene into a new folder and gives it another name."""
     source = demo_scene_path()
@@ -219,7 +209,7 @@ def test_screenshot_saves_the_exact_picture(window):
 def test_bad_file_is_a_sentence_and_the_window_lives_on(window):
     (window.folder / "broken.th").write_bytes(b"no checkpoint")
     before, mark = window.picture(), window.mark()
-    open_by_name(window, "broken.th")
+    window.answer("ctrl+o", "broken.th")
     error = window.wait("error", mark)
     assert "broken.th" in error["text"]
     wait_for(lambda: difference(before, window.picture()) > 0.005, "the message")
@@ -237,7 +227,7 @@ def test_window_that_starts_with_a_bad_file_says_so_and_lives_on(xdisplay, tmp_p
     with Window(xdisplay, tmp_path, "broken.th", "--size", SIZE) as window:
         window.wait("ready")
         window.wait("error")
-        open_by_name(window, "good")
+        window.answer("ctrl+o", "good")
         assert window.wait_still(after="first_picture")["finished"]
         assert window.close() == 0
 
@@ -245,7 +235,7 @@ def test_window_that_starts_with_a_bad_file_says_so_and_lives_on(xdisplay, tmp_p
 def test_second_scene_replaces_the_first(window):
     copy_demo(window.folder / "other", "Elsewhere")
     mark = window.mark()
-    open_by_name(window, "other")
+    window.answer("ctrl+o", "other")
     window.wait("scene_opened", mark, name="Elsewhere")
     picture = window.wait_still(mark, after="first_picture")
     assert picture["finished"]
@@ -257,7 +247,7 @@ def test_opening_scenes_again_and_again_leaks_nothing(window):
     memory = []
     for _ in range(SCENES_OPENED):
         mark = window.mark()
-        open_by_name(window, "again")
+        window.answer("ctrl+o", "again")
         window.wait("first_picture", mark)
         window.wait("prepared", mark)
         memory.append(window.memory())
@@ -299,7 +289,7 @@ def test_window_without_a_scene_offers_to_open_one(xdisplay, tmp_path):
     copy_demo(tmp_path / "good", "Good")
     with Window(xdisplay, tmp_path, "--size", SIZE) as window:
         window.wait("ready")
-        open_by_name(window, "good")
+        window.answer("ctrl+o", "good")
         assert window.wait_still(after="first_picture")["finished"]
 
 
