@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from landmark_viewer.cuda import build, ops
+from landmark_viewer.cuda import ops
 from landmark_viewer.cuda.tables import View
 from landmark_viewer.cuda.warp import KeyframeBuilder
 from landmark_viewer.cuda.warp_tables import (
@@ -34,13 +34,7 @@ from .plane_scenes import (
     warp_for,
 )
 
-
-@pytest.fixture(autouse=True)
-def _native() -> None:
-    try:
-        build.find_compiler()
-    except build.BuildError as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("native_kernels")
 
 
 # ---------------------------------------------------------------- what keyframes show from elsewhere
@@ -414,6 +408,5 @@ def test_bad_arguments_are_said() -> None:
 
 def test_without_native_kernels_there_is_no_warp(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops._native, "_found", "no compiler")
-    assert not ops.has_warp()
     with pytest.raises(RuntimeError, match="warping needs the native kernels, but no compiler"):
         ops.open_warp(8, 8)

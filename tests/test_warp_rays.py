@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from landmark_viewer.cuda import build
 from landmark_viewer.cuda.tables import FrameBuffers, View
+from landmark_viewer.cuda.warp import Warp
 from landmark_viewer.cuda.warp_tables import (
     FAR,
     Choice,
@@ -30,13 +30,7 @@ from .plane_scenes import (
     warp_for,
 )
 
-
-@pytest.fixture(autouse=True)
-def _native() -> None:
-    try:
-        build.find_compiler()
-    except build.BuildError as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("native_kernels")
 
 
 # ---------------------------------------------------------------- choosing
@@ -127,6 +121,52 @@ def test_what_a_silhouettes_ray_finds_far_in_front_is_kept_and_a_check_is_not() 
     shown = warp.buffers().rgb.numpy().reshape(-1, 3)[pixels]
     assert (shown[0] == [1.0, 0.0, 1.0]).all()
     assert (np.abs(shown[1:] - exact.rgb.numpy().reshape(-1, 3)[pixels[1:]]) < 0.05).all()
+
+
+def with_card_found(view: View, sky: Source) -> Warp:
+    """A picture's points: rays have found a card where the only keyframe shows the sky."""
+    exact, warp = look(view, card=True, sky=0.0), warp_for(view)
+    pixels = np.flatnonzero(exact.depth.numpy() > 0).astype(np.int32)
+    warp.next()
+    warp.project(view, [sky], SETTINGS)
+    warp.put(Choice(pixels, np.zeros(len(pixels), np.float32), 0, 0), rays_of(exact, pixels))
+    warp.next()
+    return warp
+
+
+def inner_card(view: View) -> np.ndarray:
+    """Pixels of a view whose neighbours, too, show the card."""
+    is_card = np.pad(look(view, card=True, sky=0.0).depth.numpy() > 0, 1)
+    size = view.height, view.width
+    return np.logical_and.reduce([is_card[y:, x:][: size[0], : size[1]] for y in range(3) for x in range(3)])
+
+
+def test_the_sky_is_not_seen_between_points() -> None:
+    base = view_at()
+    sky, near = key(base, sky=0.0), replace(base, fl_x=1.2 * base.fl_x)  # points move apart
+    warp, inner = with_card_found(base, sky), inner_card(near)
+    counts = warp.project(near, [sky], SETTINGS)
+    cracks = is_hole(warp) & inner
+    assert 0 < cracks.sum() <= counts.holes
+    assert (cracks == (inner & cracks.any(axis=0))).all()  # whole columns
+    warp.fill_rest()
+    assert warp.buffers().rgb.numpy()[inner, 0].min() > 0.6  # the card's is 0.9, the sky's 0.25
+
+
+def test_points_have_silhouettes_and_rays_beside_them_start_before_them() -> None:
+    base = view_at()
+    sky = key(base, sky=0.0)
+    warp = with_card_found(base, sky)
+    assert warp.project(base, [sky], SETTINGS).holes == 0
+    choice, depth = warp.choose(0, 10**6), warp.buffers().depth.numpy()
+    is_card = depth > 0
+    chosen = np.zeros(depth.shape, dtype=bool)
+    chosen.reshape(-1)[choice.pixels] = True
+    assert (chosen & is_card).sum() > 50
+    assert (chosen & ~is_card).sum() > 50
+    assert not chosen[inner_card(base)].any()
+    assert (choice.start < 3.0).all()
+    assert (choice.start > 2.9).all()
 
 
 def test_fresh_pixels_are_shown_and_checks_measure_the_warp() -> None:

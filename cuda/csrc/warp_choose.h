@@ -27,7 +27,8 @@ static inline void score_row(Picture& picture, int y, int* histogram) {
         const IntVec counts = (absolute(load<Vec>(z + x + d) - own) > limit) & (other >= 0.0f);
         jump = max_of(::choose(counts, absolute(other - bright), Vec{}), jump);
       }
-    IntVec scores = to_int(min_of(jump * 127.0f, splat<Vec>(254.0f))) & (its == (int32_t)GATHERED);
+    const IntVec can_be_bettered = (its == (int32_t)GATHERED) | (its == (int32_t)POINT);
+    IntVec scores = to_int(min_of(jump * 127.0f, splat<Vec>(254.0f))) & can_be_bettered;
     scores = its == (int32_t)STALE ? IntVec{} + (int32_t)STALE_SCORE : scores;
     const Bytes bytes = __builtin_convertvector(scores, Bytes);
     memcpy(score + x, &bytes, n);

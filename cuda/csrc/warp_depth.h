@@ -7,7 +7,10 @@
 #include "warp_team.h"
 
 #define LV_WARP_SPREAD 32.0f  // pixels that one pixel of a keyframe covers at most, along a side
-enum { MARGIN = 2 };          // pixels round the planes below
+enum {
+  MARGIN = 2,  // pixels round the planes below
+  MOST = 5     // of eight neighbours: so many nearer ones form a layer over what is behind them
+};
 
 // Planes of a picture's size with a margin, so that neighbours can be read everywhere.
 template <class T>
@@ -227,7 +230,7 @@ class DepthMap {
         sum = sum + ::choose(in_layer, next[i], Vec{});
         count = count - in_layer;
       }
-      const IntVec is_crack = (count >= 5) & (own > limit);
+      const IntVec is_crack = (count >= (int32_t)MOST) & (own > limit);
       const Vec mean = sum / __builtin_convertvector(count, Vec);
       const Vec result = ::choose(is_crack, mean, own);
       store(to + x, ::choose(result < 1e9f, result, Vec{}));

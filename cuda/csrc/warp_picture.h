@@ -73,6 +73,13 @@ struct Picture {
     state[pixel] = its_state;
     if (has_planes) planes[pixel] = scaled(*its_planes, scale);
   }
+
+  void make_hole(int x, int y) {
+    const size_t pixel = (size_t)y * width + x;
+    color[pixel] = Vec4{0.0f, 0.0f, 0.0f, LV_WARP_FAR};
+    state[pixel] = HOLE;
+    luma.row(y)[x] = -1.0f;
+  }
 };
 
 static inline float brightness(Vec4 color) { return 0.5f * color[0] + color[1] + 0.5f * color[2]; }
@@ -94,7 +101,7 @@ class RowGather {
   void gather(int y) {
     const size_t first = (size_t)y * picture_.width;
     row_ = {picture_.depth.z.row(y), picture_.luma.row(y), picture_.color.data() + first,
-            picture_.has_planes ? picture_.planes.data() + first : 0, picture_.state.data() + first};
+            picture_.has_planes ? picture_.planes.data() + first : 0, picture_.state.data() + first, y};
     for (size_t i = 0; i < sources_.size(); i++) mappings_[i] = RowMapping(sources_[i].mapping, y);
     for (int x = 0; x < picture_.width; x += LANES) {
       n_looked_up_ = 0;
@@ -153,9 +160,7 @@ class RowGather {
       row_.write(x, best.color, sources_[from].keyframe, best.place, best.rank & 1 ? STALE : GATHERED);
       return;
     }
-    row_.state[x] = HOLE;
-    row_.color[x] = Vec4{0.0f, 0.0f, 0.0f, LV_WARP_FAR};
-    row_.luma[x] = -1.0f;
+    picture_.make_hole(x, row_.y);
   }
 
   // Of the picture.
@@ -164,6 +169,7 @@ class RowGather {
     float* luma;
     Vec4 *color, *planes;
     uint8_t* state;
+    int y;
 
     __attribute__((always_inline)) void write(int x, Vec4 its_color, const LvKeyframe& from, int64_t place,
                                               PixelState its_state) const {
@@ -187,8 +193,31 @@ class RowGather {
   size_t n_looked_up_ = 0;
 };
 
+// Points that move apart from each other leave cracks, in which what lies far behind would be seen: they become holes.
+static inline void open_cracks(Picture& picture, const std::vector<size_t>& points) {
+  Plane<float>& depth = picture.depth.z;
+  const int s = depth.stride, around[8] = {-s - 1, -s, -s + 1, -1, 1, s - 1, s, s + 1};
+  float* origin = depth.row(0);
+  std::vector<int> cracks;
+  for (size_t pixel : points) {
+    const int place = (int)(pixel / picture.width) * s + (int)(pixel % picture.width);
+    const float limit = origin[place] * (1.0f + picture.settings.crack);
+    for (int step : {-s, -1, 1, s}) {  // one of them is in the layer, as most are
+      const float* other = origin + place + step;
+      if (!(*other > limit)) continue;
+      int n = 0;
+      for (int d : around) n += other[d] > 0.0f && other[d] < limit;
+      if (n >= MOST) cracks.push_back(place + step);
+    }
+  }
+  for (int place : cracks) {
+    origin[place] = 0.0f;
+    picture.make_hole(place % s, place / s);
+  }
+}
+
 // Drops points that have lived their time and shows the others: the nearest of a pixel, of equally near ones the
-// newest, and none that lies on or behind what keyframes show.
+// newest, and none that lies on or behind what keyframes show. They have edges as what keyframes show has.
 static inline void show_points(Picture& picture) {
   std::vector<Point>& points = picture.points;
   const int32_t oldest = picture.number - picture.settings.life;
@@ -225,6 +254,9 @@ static inline void show_points(Picture& picture) {
     picture.nearest[pixel] = ~0ull;
     picture.set(pixel, shown(point.color, is_background ? LV_WARP_FAR : depth[i]), &point.planes,
                 is_background ? 1.0f : depth[i] / point.z, POINT);
-    picture.luma.row((int)(pixel / picture.width))[pixel % picture.width] = -1.0f;
+    const int x = (int)(pixel % picture.width), y = (int)(pixel / picture.width);
+    picture.luma.row(y)[x] = brightness(point.color);
+    picture.depth.z.row(y)[x] = depth[i];
   }
+  open_cracks(picture, hit);
 }
