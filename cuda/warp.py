@@ -15,7 +15,7 @@ import torch
 from . import warp_abi
 from .native import Library, buffers_struct, view_struct
 from .tables import FrameBuffers, View
-from .warp_tables import BORDER, FAR, Choice, Counts, Keyframe, Source, WarpSettings
+from .warp_tables import BORDER, FAR, Check, Choice, Counts, Keyframe, Source, WarpSettings
 
 MAX_SOURCES = 3
 _PIXEL = np.dtype("V16")  # four floats: numpy copies them at once
@@ -138,7 +138,7 @@ class Warp:
         )
         return Choice(pixels[:found], start[:found], int(counts[0]), int(counts[1]))
 
-    def put(self, choice: Choice, buffers: FrameBuffers) -> float | None:
+    def put(self, choice: Choice, buffers: FrameBuffers) -> Check | None:
         """Takes the fresh pixels of a choice into the picture.
 
         Those of holes become points, too, and those that show something far nearer than what was there.
@@ -148,9 +148,9 @@ class Warp:
             buffers: [1, n, ...] in its order, with `front`.
 
         Returns:
-            The mean squared difference over pixels and channels of the fresh check pixels from what the
-            picture showed there; None if there are none.
+            What the fresh check pixels say of the picture; None if there are none.
         """
+        elsewhere = ctypes.c_int32()
         error = self._lib.lv_warp_put(
             self._handle,
             choice.pixels.ctypes.data,
@@ -158,8 +158,9 @@ class Warp:
             choice.n_fill,
             choice.n_check,
             ctypes.byref(buffers_struct(buffers)),
+            ctypes.byref(elsewhere),
         )
-        return float(error) if choice.n_check else None
+        return Check(float(error), elsewhere.value / choice.n_check) if choice.n_check else None
 
     def fill_rest(self) -> int:
         """Sets the holes that are left to the mean of set neighbours; returns their number.

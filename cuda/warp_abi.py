@@ -50,7 +50,7 @@ def declare(library: ctypes.CDLL) -> None:
         "lv_warp_forget": (void, [pointer]),
         "lv_warp_project": (c_int64, [pointer] * 3 + [c_int, pointer, c_float, c_int]),
         "lv_warp_choose": (c_int, [pointer] + [c_int] * 3 + [pointer] * 3),
-        "lv_warp_put": (ctypes.c_double, [pointer] * 2 + [c_int] * 3 + [pointer]),
+        "lv_warp_put": (ctypes.c_double, [pointer] * 2 + [c_int] * 3 + [pointer] * 2),
         "lv_warp_fill_rest": (c_int64, [pointer]),
         "lv_warp_show": (void, [pointer] * 3 + [c_int64]),
         "lv_warp_image": (void, [pointer] * 2),

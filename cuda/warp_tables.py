@@ -75,3 +75,11 @@ class Counts:
 
     holes: int  # pixels that no keyframe and no point shows
     coverage: float  # share of the pixels that a keyframe or point shows
+
+
+@dataclass(frozen=True)
+class Check:
+    """What fresh rays found where keyframes or points were shown."""
+
+    error: float  # mean squared difference over pixels and channels
+    elsewhere: float  # share of them that met a surface far nearer or farther than the one shown

@@ -177,10 +177,12 @@ def test_fresh_pixels_are_shown_and_checks_measure_the_warp() -> None:
     choice = warp.choose(200, 100, 50)
     fresh = rays_of(exact, choice.pixels)
     fresh.rgb.mul_(0.9)  # else the smooth wall has no error to speak of
-    error = warp.put(choice, fresh)
+    check = warp.put(choice, fresh)
+    assert check is not None
     checks = choice.pixels[-50:]
     wanted = ((fresh.rgb[0, -50:].numpy().astype(np.float64) - before[checks]) ** 2).mean()
-    assert error == pytest.approx(wanted, rel=1e-6)
+    assert check.error == pytest.approx(wanted, rel=1e-6)
+    assert check.elsewhere == 0.0
     assert torch.equal(
         warp.buffers().rgb.reshape(-1, 3)[torch.from_numpy(choice.pixels).long()], fresh.rgb[0]
     )

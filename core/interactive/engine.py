@@ -33,6 +33,8 @@ from .under_way import UnderWay
 
 COVERED = 0.4  # share of the view that keyframes must show: with less, a coarse picture comes first
 GIVEN_UP = 0.6  # share of a keyframe that is finished, below which it makes way for a coarser one
+WRONG = 0.02  # mean squared error of check rays, 17 dB, with which keyframes are given up if also less than
+CONFIRMED = 0.8  # of these rays meet the surface that is shown: this is neither motion nor fine texture
 COARSEST = 0.125  # share of the resolution per side, of a coarse picture
 MARGIN_STEPS = 4.0  # that a ray starts before the surface that is expected
 FRONT_STEPS = 8.0  # that a front layer is deep, as LV_FRONT_SAMPLES in compositing.h
@@ -48,8 +50,14 @@ class _Fresh:
     n: int = 0
     guessed: int = 0  # pixels that are the mean of their neighbours
     error: float | None = None
+    confirmed: float = 1.0  # share of the check rays that met the surface that keyframes show
     lacking: int = 0  # pixels that read a coarse stand-in for a block
     lacks: np.ndarray | None = None  # bool [n_blocks]
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether keyframes do not show what is there."""
+        return self.error is not None and self.error > WRONG and self.confirmed < CONFIRMED
 
 
 class Engine:
@@ -137,13 +145,17 @@ class Engine:
             rays = self._recolor(camera, look, budget.total - budget.key)
             chosen, counts = self._project(warp, camera, planes)
         if counts.coverage < COVERED:
-            rays += self._begin_coarse(camera, look, budget.total)
-            self._motion.note(camera, now)
+            rays += self._begin_coarse(camera, look, budget.total, now)
             chosen, counts = self._project(warp, camera, planes)
         under_way = self._under_way
         if under_way is not None and under_way.camera == camera and under_way.is_alike(look):
             warp.show_part(under_way.builder, under_way.finished)
         fresh = self._freshen(warp, chosen, counts.holes, budget)
+        if fresh.is_wrong:  # as where the near plane had cut something away
+            self._ring.drop()
+            rays += fresh.n + self._begin_coarse(camera, look, budget.total, now)
+            chosen, counts = self._project(warp, camera, planes)
+            fresh = self._freshen(warp, chosen, counts.holes, budget)
         self._hurry(fresh.guessed / (camera.width * camera.height))
         kind = Kind.WARPED if chosen.held[0].is_alike else Kind.RECOLORED
         kind = Kind.COARSE if self._ring.is_coarse else kind
@@ -307,7 +319,7 @@ class Engine:
         held.recolor(backdrop, pixels, cast.buffers.rgb[0].numpy())
         return len(pixels)
 
-    def _begin_coarse(self, camera: Camera, look: Look, n: int) -> int:
+    def _begin_coarse(self, camera: Camera, look: Look, n: int, now: float) -> int:
         """Renders a coarse keyframe of about n rays, which a full one of this camera will follow.
 
         Returns:
@@ -321,6 +333,7 @@ class Engine:
         self._judge_depth(behind_share(held.keyframe))
         self._ring.add(held)
         self._motion.forget()
+        self._motion.note(camera, now)
         self._under_way, self._stays = None, True
         return rays
 
@@ -331,12 +344,16 @@ class Engine:
         fill = min(budget.fill, holes, room)
         edge = min(budget.edge, room - fill)
         choice = warp.choose(fill, edge, budget.check)
-        error, lacking, lacks = None, 0, None
-        if len(choice.pixels):
-            start = choice.start if chosen.is_whole and not self._caster.is_hazy else None
+        n, lacking, lacks, check = len(choice.pixels), 0, None, None
+        if n:
+            start = None
+            if chosen.is_whole and not self._caster.is_hazy:
+                start = choice.start
+                start[n - choice.n_check :] = 0.0  # these find what no keyframe knows, too
             cast = self._caster.cast(self._camera, self._look, choice.pixels, start)
-            error, lacking, lacks = warp.put(choice, cast.buffers), int(cast.lacking.sum()), cast.lacks
-        return _Fresh(len(choice.pixels), warp.fill_rest(), error, lacking, lacks)
+            check, lacking, lacks = warp.put(choice, cast.buffers), int(cast.lacking.sum()), cast.lacks
+        error, elsewhere = (check.error, check.elsewhere) if check else (None, 0.0)
+        return _Fresh(n, warp.fill_rest(), error, 1.0 - elsewhere, lacking, lacks)
 
     def _displayed(self, warp: Warp, kind: Kind, held: list[Held], fresh: _Fresh, holes: int) -> Displayed:
         assert self._camera is not None, "it is being displayed"

@@ -243,6 +243,10 @@ class Ring:
         near = [each for each in self._full if each.way(camera) < FARTHEST]
         self.newest, self.previous = (*near, None, None)[:2]
 
+    def drop(self) -> None:
+        """The full keyframes do not show what is there."""
+        self.newest = self.previous = None
+
     def stand_at(self, held: Held) -> None:
         """A picture was made of one keyframe as it is: the next one does not fade from others."""
         self._first, self._before, self._age = held, None, len(FADES)

@@ -78,13 +78,14 @@ LV_EXPORT int lv_warp_choose(void* handle, int fill, int edge, int check, int32_
   return chosen.n;
 }
 
-// Writes fresh pixels, in the order of the list, and keeps the first n_fill as points. Returns the mean squared
-// difference of the last n_check from what was shown.
+// Writes fresh pixels, in the order of the list, and keeps the first n_fill as points. Of the last n_check it returns
+// the mean squared difference from what was shown, and in `elsewhere` the number that show another surface.
 LV_EXPORT double lv_warp_put(void* handle, const int32_t* pixels, int n, int n_fill, int n_check,
-                             const LvBuffers* fresh) {
+                             const LvBuffers* fresh, int32_t* elsewhere) {
   Picture& picture = ((Warp*)handle)->picture;
   const LvView& view = picture.view;
   double error = 0.0;
+  *elsewhere = 0;
   for (int i = 0; i < n; i++) {
     const int32_t pixel = pixels[i];
     const float *rgb = fresh->rgb + 3 * (int64_t)i, front = fresh->front[2 * (int64_t)i];
@@ -92,11 +93,14 @@ LV_EXPORT double lv_warp_put(void* handle, const int32_t* pixels, int n, int n_f
     const Vec4 color = shown(Vec4{rgb[0], rgb[1], rgb[2], 0.0f}, z);
     const Vec4 planes = {fresh->opacity[i], fresh->depth[i], fresh->median_depth[i],
                          fresh->front[2 * (int64_t)i + 1]};
-    if (i >= n - n_check)
+    if (i >= n - n_check) {
+      const float before = picture.color[pixel][3];
+      *elsewhere += z < before * LV_WARP_FOUND || before < z * LV_WARP_FOUND;
       for (int c = 0; c < 3; c++) {
         const double difference = (double)color[c] - picture.color[pixel][c];
         error += difference * difference;
       }
+    }
     // A silhouette's ray that meets something far nearer than what is shown has found what no keyframe has seen.
     const bool is_found = i < n - n_check && z < picture.color[pixel][3] * LV_WARP_FOUND;
     picture.set(pixel, color, &planes, 1.0f, FRESH);
