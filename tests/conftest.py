@@ -50,6 +50,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs a CUDA device")
 
 
+@pytest.fixture(autouse=True)
+def compiled_ahead() -> Iterator[None]:
+    """Leaves no compiler at work behind a test that opened a scene: pictures are others until it is done."""
+    yield
+    from landmark_viewer.core import kernels
+
+    if kernels._ahead is not None:
+        kernels._ahead.join()
+
+
 def missing_program(name: str) -> None:
     """Fails where tests must be complete (CI), skips elsewhere."""
     report = pytest.fail if os.environ.get("CI") else pytest.skip

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from landmark_viewer.core import kernels
 from landmark_viewer.core.appearance import Appearance
 from landmark_viewer.core.camera import Camera
 from landmark_viewer.core.edits.compile import EditCompiler
@@ -20,6 +21,7 @@ from landmark_viewer.core.interactive.engine import Engine
 from landmark_viewer.core.render import Renderer, RenderSettings
 from landmark_viewer.core.settings import Precision
 from landmark_viewer.core.store.store import Store
+from landmark_viewer.cuda import build
 from landmark_viewer.viewer.imaging import to_image
 from landmark_viewer.viewer.interactive import EngineMaker, open_engine
 from landmark_viewer.viewer.navigation import Glide, GlideCourse
@@ -29,6 +31,7 @@ from landmark_viewer.viewer.render_worker import RenderWorker
 from landmark_viewer.viewer.state import Mode, Pose
 
 from .city_store import make_city_store
+from .scripted_source import eventually
 
 SIZE = WIDTH, HEIGHT = 96, 64
 PATIENCE = 20.0  # seconds that a test waits for what must come
@@ -249,6 +252,8 @@ class TestStreaming:
     def loaded(self, folder) -> Iterator[Loaded]:
         budget = int(Store.open(folder).n_bytes(0, Precision.FULL) * 12)
         made = load(folder, (f"memory.device={budget}", "memory.prefetch_seconds=0"))
+        build.build_all(build.AHEAD)  # else pictures are others until they have been compiled
+        eventually(lambda: not kernels.is_building())
         yield made
         made.renderer.close()
 
@@ -262,8 +267,9 @@ class TestStreaming:
         camera = Pose((1.5 + 0.03 * step, -0.4, 1.2), pitch=-0.7).camera(*SIZE)
         return RenderRequest(camera, floor=1.0, screen_fps=2.0, moving=True)
 
-    def test_blocks_that_are_seen_while_moving_come_and_are_shown(self, city, loaded):
-        renderer = loaded.renderer
+    def test_blocks_that_are_seen_while_moving_come_and_are_shown(self, city, loaded, monkeypatch):
+        renderer, may_read, read = loaded.renderer, threading.Event(), Store.read
+        monkeypatch.setattr(Store, "read", lambda *given: may_read.wait(PATIENCE) and read(*given))
         noted: list[tuple[np.ndarray, bool]] = []
         stream, note = renderer.stream, renderer.stream.note_needs
 
@@ -274,6 +280,7 @@ class TestStreaming:
         stream.note_needs = watched
         first = city.serve(self.view(0))[0]
         assert first.coarse > 0.5
+        may_read.set()
         end, step = time.monotonic() + PATIENCE, 0
         while True:
             step += 1
