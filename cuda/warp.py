@@ -85,7 +85,7 @@ class Warp:
         self._lib.lv_warp_next(self._handle)
 
     def forget(self) -> None:
-        """Drops the points: the scene or its colours are others now."""
+        """Drops the points: they are of another scene, in other colours, or hide what is there."""
         self._lib.lv_warp_forget(self._handle)
 
     def project(

@@ -40,6 +40,15 @@ def test_keyframes_that_are_small_for_haste_tell_nothing_of_the_detail():
     assert Detail().after(keyframe(8.0, 2, 2), 1.0) == Detail()
 
 
+def test_what_is_smooth_in_fine_pixels_need_not_be_so_in_coarse_ones():
+    smooth = Detail().after(keyframe(48.0, 96), 1.0)
+    assert smooth.at(96) == smooth.at(400) == smooth.at(72) == 0.5
+    assert smooth.at(48) == smooth.at(24) == 1.0
+    assert smooth.after(keyframe(48.0, 48), 0.5).at(48) == 1.0  # of a picture as wide as before
+    assert Detail(0.5, 96).after(keyframe(48.0, 48), 1.0).at(48) == 0.5
+    assert Detail().at(1) == 1.0
+
+
 def test_haste_comes_when_much_is_guessed_and_goes_when_nothing_is():
     haste = Haste()
     for _ in range(LATE - 1):

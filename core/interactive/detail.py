@@ -17,6 +17,7 @@ from ...cuda.warp_tables import BORDER, Keyframe
 HALF = 0.5  # share of the resolution per side
 SMOOTH = 1e-4  # mean squared: a picture that loses less by halving is smooth, 40 dB
 SHARP = 6e-4  # a picture of half the resolution that loses more by halving would be sharp at the full one
+ALIKE = 0.7  # share of the width of a picture, from which on another one is as smooth
 MANY = 0.15  # share of guessed pixels in a picture that comes of keyframes being late
 FEW = 0.01
 LATE = 3  # pictures in a row with many of them, after which keyframes become coarser
@@ -34,6 +35,11 @@ class Detail:
     """
 
     scale: float = 1.0  # share of the displayed resolution per side
+    width: int = 0  # pixels, of the displayed picture that told
+
+    def at(self, width: int) -> float:
+        """Returns the scale for pictures of some width: what is smooth may not be so in far larger pixels."""
+        return self.scale if width > ALIKE * self.width else 1.0
 
     def after(self, keyframe: Keyframe, scale: float) -> Detail:
         """Takes in a finished keyframe of a share of the displayed resolution per side."""
@@ -43,8 +49,8 @@ class Detail:
             return self
         lost = lost_by_halving(keyframe)
         if scale > HALF:
-            return Detail(HALF if lost < SMOOTH else 1.0)
-        return Detail(1.0) if lost > SHARP else self
+            return Detail(HALF, round(keyframe.view.width / scale)) if lost < SMOOTH else Detail()
+        return Detail() if lost > SHARP else self
 
 
 @dataclass(frozen=True)

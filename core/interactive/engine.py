@@ -153,6 +153,7 @@ class Engine:
         fresh = self._freshen(warp, chosen, counts.holes, budget)
         if fresh.is_wrong:  # as where the near plane had cut something away
             self._ring.drop()
+            warp.forget()
             rays += fresh.n + self._begin_coarse(camera, look, budget.total, now)
             chosen, counts = self._project(warp, camera, planes)
             fresh = self._freshen(warp, chosen, counts.holes, budget)
@@ -295,7 +296,8 @@ class Engine:
     @property
     def _key_scale(self) -> float:
         """Share of the displayed resolution per side that keyframes of a moving camera have."""
-        return self._detail.scale * self._haste.scale
+        width = self._camera.width if self._camera is not None else 0
+        return self._detail.at(width) * self._haste.scale
 
     def _hurry(self, guessed: float) -> None:
         """Makes keyframes coarser where they come too late; one that has just begun is given up for that."""
