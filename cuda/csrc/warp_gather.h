@@ -190,6 +190,23 @@ LV_HD bool fetch_known(const GatherSource& source, const BicubicTable& bicubic, 
   return true;
 }
 
+// Where a pixel's own ray meets the surface, as a share of the z-depth that it was looked up with: that is of a point
+// beside the ray, and would show as stripes on slopes.
+static __attribute__((noinline)) float depth_ratio(const GatherSource& source, const LookUp& at, int i) {
+  const Vec4* tap = (const Vec4*)source.keyframe.color + at.place[i];
+  const float a = (float)at.step_x[i] / BICUBIC_STEPS, b = (float)at.step_y[i] / BICUBIC_STEPS, w = at.w[i];
+  const float shares[4] = {(1.0f - a) * (1.0f - b), a * (1.0f - b), (1.0f - a) * b, a * b};
+  const int64_t steps[4] = {0, 1, source.stride, source.stride + 1};
+  float mixed = 0.0f, sum = 0.0f;
+  for (int k = 0; k < 4; k++) {
+    const float z = tap[steps[k]][3];
+    if (!(fabsf(z - w) < at.slack[i])) continue;
+    mixed += shares[k] * z;
+    sum += shares[k];
+  }
+  return sum > LEAST_SHARE ? mixed / (sum * w) : 1.0f;
+}
+
 // Copies marks of trust into a plane with a border.
 static inline void pad_trust(const LvKeyframe& source, std::vector<uint8_t>& to) {
   const int width = source.view.width, height = source.view.height, stride = width + 2 * LV_WARP_BORDER;

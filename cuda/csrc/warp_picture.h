@@ -138,7 +138,7 @@ class RowGather {
         continue;
       }
       if (fades) color = fade_ * color + (1.0f - fade_) * other;
-      row.write(x + i, color, source.keyframe, at.nearest[i], GATHERED);
+      row.write(x + i, color, source, at, i, at.nearest[i], GATHERED);
     }
     return rest;
   }
@@ -157,7 +157,7 @@ class RowGather {
     }
     const int x = first + i;
     if (best.rank) {
-      row_.write(x, best.color, sources_[from].keyframe, best.place, best.rank & 1 ? STALE : GATHERED);
+      row_.write(x, best.color, sources_[from], look_up(from, first), i, best.place, best.rank & 1 ? STALE : GATHERED);
       return;
     }
     picture_.make_hole(x, row_.y);
@@ -171,12 +171,15 @@ class RowGather {
     uint8_t* state;
     int y;
 
-    __attribute__((always_inline)) void write(int x, Vec4 its_color, const LvKeyframe& from, int64_t place,
-                                              PixelState its_state) const {
-      const float there = from.color[4 * place + 3];
+    __attribute__((always_inline)) void write(int x, Vec4 its_color, const GatherSource& from, const LookUp& at, int i,
+                                              int64_t place, PixelState its_state) const {
+      const float there = from.keyframe.color[4 * place + 3];
       const bool is_background = there >= LV_WARP_FAR;
       its_color = shown(its_color, is_background ? LV_WARP_FAR : z[x]);
-      if (planes) planes[x] = scaled(((const Vec4*)from.planes)[place], is_background ? 1.0f : z[x] / there);
+      if (planes) {
+        const float scale = is_background ? 1.0f : z[x] / there * depth_ratio(from, at, i);
+        planes[x] = scaled(((const Vec4*)from.keyframe.planes)[place], scale);
+      }
       color[x] = its_color;
       state[x] = its_state;
       luma[x] = brightness(its_color);
