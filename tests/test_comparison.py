@@ -167,6 +167,36 @@ def test_edits_are_compared_with_the_scene_without_them(driver):
     assert driver.comparison.status.label == "unedited"
 
 
+def test_what_would_be_the_same_picture_is_not_rendered_twice(driver):
+    driver.set(mode=CompareMode.DIFFERENCE, against=Against.UNEDITED)
+    shown = driver.settle()
+    assert shades(shown[-1]) == (0, 0)
+    assert driver.comparison.status.finished
+    assert driver.comparison.status.score.psnr == math.inf
+    for step in range(3):
+        eye = (0.0, -2.0 + 0.01 * step, 1.0)
+        driver.state = replace(driver.state, pose=replace(driver.state.pose, eye=eye))
+        shown = driver.settle(moving=True)
+        assert shades(shown[-1]) == (0, 0)
+        assert shown[-1].beside.request.camera == shown[-1].request.camera
+    assert driver.comparison._b is None
+    driver.edits = EDITS
+    assert shades(driver.settle()[-1]) == (255, 255)  # four times half of white: now B is another one
+
+
+@pytest.mark.parametrize("against", [Against.APPEARANCE, Against.CHECKPOINT])
+def test_moving_pictures_of_one_scene_are_made_alike(driver, monkeypatch, against):
+    opened = Painter(0.5), Appearance.of(0), ()
+    monkeypatch.setattr(counterparts, "open_counterpart", lambda path, room: opened)
+    driver.set(mode=CompareMode.WIPE, against=against, appearance=Appearance.of(3), path=Path("other.th"))
+    driver.settle()
+    driver.state = replace(driver.state, pose=replace(driver.state.pose, eye=(0.0, -1.9, 1.0)))
+    picture = driver.settle(moving=True)[-1]
+    assert picture.beside is not None
+    assert picture.request.moment is picture.beside.request.moment
+    assert (picture.request.moment is not None) == (against is Against.APPEARANCE)
+
+
 def test_side_by_side_both_render_half_the_width(driver):
     driver.set(mode=CompareMode.SIDE, against=Against.APPEARANCE, appearance=Appearance.of(3))
     picture = driver.settle()[-1]
@@ -285,7 +315,7 @@ def test_when_the_camera_stops_the_last_pair_is_still_waited_for(driver, monkeyp
     other = Painter(0.5)
     other.pause = lambda: gate.wait(PATIENCE)
     driver.loaded = SimpleNamespace(facts=driver.loaded.facts, renderer=other, scene=None)
-    driver.set(mode=CompareMode.WIPE)
+    driver.set(mode=CompareMode.WIPE, against=Against.APPEARANCE, appearance=Appearance.of(3))
     driver.settle()
     gate.clear()
     driver.state = replace(driver.state, pose=replace(driver.state.pose, eye=(0.0, -1.9, 1.0)))
@@ -296,7 +326,7 @@ def test_when_the_camera_stops_the_last_pair_is_still_waited_for(driver, monkeyp
         shown.append(driver.turn())
     assert shown == [None] * 5  # A alone would flash up
     gate.set()
-    assert all(shades(picture) == (26, 153) for picture in driver.settle())
+    assert all(shades(picture) == (26, 204) for picture in driver.settle())
 
 
 def test_a_is_finished_before_b_is_refined(driver):
@@ -305,7 +335,7 @@ def test_a_is_finished_before_b_is_refined(driver):
     driver.renderer.pause = lambda: order.append("a")
     other.pause = lambda: order.append("b")
     driver.loaded = SimpleNamespace(facts=driver.loaded.facts, renderer=other, scene=None)
-    driver.set(mode=CompareMode.WIPE)
+    driver.set(mode=CompareMode.WIPE, against=Against.APPEARANCE, appearance=Appearance.of(3))
     driver.settle()
     assert order[-1] == "b"
     last_a = len(order) - 1 - order[::-1].index("a")

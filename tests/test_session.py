@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from landmark_viewer.core.appearance import Appearance
+from landmark_viewer.core.appearance import Appearance, Grade
 from landmark_viewer.core.edits.compiled import CompiledEdits
 from landmark_viewer.core.edits.layers import Hide, Prism
 from landmark_viewer.core.edits.region import Region
@@ -29,6 +29,7 @@ from landmark_viewer.viewer.commands import (
     CompareWithAppearance,
     Home,
     RemoveLayer,
+    SetAppearance,
     SetCompareMode,
     SetDraft,
     SetLayer,
@@ -213,6 +214,21 @@ def test_moving_shows_coarse_pictures_and_rest_the_exact_one(session):
     run(session, lambda: session.picture.moving)
     run(session, lambda: session.picture.finished)
     assert session.picture.scale == 1.0
+
+
+def test_other_colours_are_shown_at_once_like_a_move_and_then_exact(session):
+    open_city(session)
+    run(session, lambda: session.picture.finished)
+    asked, desk = [], session.desk
+    submit = desk._worker.submit
+    desk._worker.submit = lambda request: (asked.append(request), submit(request))
+    session.submit(SetAppearance(Appearance.of(2)))
+    run(session, lambda: session.picture.request.appearance == Appearance.of(2) and session.picture.finished)
+    assert [request.moving for request in asked] == [True, False]
+    asked.clear()
+    session.submit(SetAppearance(Appearance(((2, 1.0),), grade=Grade(exposure=1.0))))
+    run(session, lambda: session.picture.request.appearance.grade.exposure == 1.0)
+    assert [request.moving for request in asked] == [False]  # its pixels are there
 
 
 def drawn(request) -> Picture:

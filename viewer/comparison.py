@@ -1,8 +1,10 @@
 """Compares the present picture A with another one, B, which a second render thread makes of the same view.
 
 While the camera moves, both threads work on the same request at once, and a picture is shown when both are
-there, so that A and B always show one moment. Where B keeps A waiting for too long, A is shown alone until
-the camera rests. At rest A is refined first and B after it, each with all cores.
+there, so that A and B always show one moment. Of one scene they also do so with the same rays, so that the
+pictures differ only where what they show does. Where B keeps A waiting for too long, A is shown alone until
+the camera rests. At rest A is refined first and B after it, each with all cores. Where B is to show the very
+same as A, it is A.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from ..core import compare
 from ..core.compare import Score
 from .counterparts import Counterpart, Counterparts, Photo
 from .events import since_start
+from .moment import Moment
 from .state import Against, Compare, CompareMode, Mode, ViewerState
 
 if TYPE_CHECKING:
@@ -68,6 +71,7 @@ class Comparison:
         self._wake = wake
         self._worker: RenderWorker | None = None  # while something is compared
         self._other: Counterpart | None = None
+        self._renderer: object = None  # of A
         self._asked: RenderRequest | None = None  # of A
         self._a: Picture | None = None
         self._b: Picture | None = None
@@ -97,6 +101,7 @@ class Comparison:
                 self._end()
             self._asked = request
             return request
+        self._renderer = loaded.renderer
         self._adopt(self.counterparts.find(state, loaded))
         camera = request.camera
         size = view_size((camera.width, camera.height), state.compare)
@@ -106,10 +111,19 @@ class Comparison:
         elif self._is_waiting:
             return None
         if not request.is_same(self._asked):
+            request = self._paired(request)
             self._asked = request
-            if request.moving and self._other is not None and self._worker is not None and not self._alone:
-                self._awaited_since = since_start()
-                self._worker.submit(replace(self._other.request(request), moving=True))
+        return request
+
+    def _paired(self, request: RenderRequest) -> RenderRequest:
+        """Asks for the B of a moving A at once, and returns what to ask for A."""
+        other = self._other
+        if not request.moving or other is None or self._worker is None or self._alone or self._is_a(request):
+            return request
+        if other.renderer is self._renderer:
+            request = replace(request, moment=Moment())
+        self._awaited_since = since_start()
+        self._worker.submit(replace(other.request(request), moving=True))
         return request
 
     def take(self, picture: Picture | None, state: ViewerState) -> Picture | None:
@@ -205,10 +219,19 @@ class Comparison:
     def _matching(self) -> Picture | None:
         """B, where it shows what A shows."""
         a, b = self._a, self._b
-        if a is None or b is None or self._other is None:
+        if a is None or self._other is None:
+            return None
+        if self._is_a(a.request):
+            return a
+        if b is None:
             return None
         wanted = self._other.request(a.request)
         return b if (b.request.view, b.request.look) == (wanted.view, wanted.look) else None
+
+    def _is_a(self, request: RenderRequest) -> bool:
+        """Whether B is nothing but A."""
+        other = self._other
+        return other is not None and other.renderer is self._renderer and other.request(request) == request
 
     def _is_current(self, a: Picture) -> bool:
         """Whether A has the shape that the mode needs: half as wide when side by side."""
@@ -235,7 +258,7 @@ class Comparison:
 
     def _ask_at_rest(self, a: Picture) -> None:
         """Asks for B: a quick one beside an unfinished A that has none yet, a good one after it."""
-        if self._other is None or self._worker is None or a.moving:
+        if self._other is None or self._worker is None or a.moving or self._is_a(a.request):
             return
         if self._asked is not None and self._asked.moving:
             return  # the camera has moved on
@@ -274,7 +297,7 @@ class Comparison:
         if self._worker is not None:
             self._worker.stop(timeout)
             self.counterparts.release()
-        self._worker = self._other = self._b = None
+        self._worker = self._other = self._b = self._renderer = None
         self._awaited_since, self._alone, self._failure = None, False, None
 
 

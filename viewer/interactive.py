@@ -22,6 +22,7 @@ from ..core.interactive.controller import Controller
 from ..core.kernels import is_building
 from ..cuda.tables import TILE, Quality, RenderControl
 from .events import since_start
+from .moment import Plan
 from .pictures import Picture, Renderer, RenderRequest
 from .quality import Stage
 from .render_job import Drawing, Job, Superseded, Turn
@@ -62,12 +63,12 @@ class Interactive:
         self._failure = ""
         self._served: tuple[Look | None, str] = None, ""  # the last look, and why it is not served
         self._key_time = since_start()  # when the newest keyframe was finished
-        self._at_rest: tuple[Camera, Look] | None = None  # of the last picture at rest
+        self._at_rest: Camera | None = None  # of the last picture at rest
 
     def why_not(self, request: RenderRequest) -> str:
         """Returns why the engine does not make moving pictures of a request, "" where it does."""
         if is_building():
-            return "the native kernels for it are being compiled"
+            return "compiling kernels"
         look = look_of(request)
         if look != self._served[0] and not self._failure:
             with self._guarded():
@@ -102,7 +103,7 @@ class Interactive:
         with self._guarded():
             look = look_of(job.request)
             self._engine.adopt(drawing.camera, look, drawing.buffers, *lacking)
-            self._at_rest = drawing.camera, replace(look, edits=None)
+            self._at_rest = drawing.camera
             self._key_time = since_start()
 
     def prepare(self, turn: Turn, job: Job) -> None:
@@ -116,37 +117,43 @@ class Interactive:
             self._engine.prepare(control)
 
     def _serve(self, turn: Turn, job: Job) -> None:
-        scale = self._scale(job)
-        self._controller = self._controller.keying(self._engine.key_area)
+        moment = job.request.moment
+        plan = moment.plan(lambda: self._plan(job)) if moment else self._plan(job)
+        self._controller, scale = plan.controller, plan.scale
         budget = self._controller.budget_at(scale)
         began = time.perf_counter()
-        displayed = self._display(turn, job, scale, budget, began)
+        displayed = self._display(turn, job, plan, budget, began)
         published = time.perf_counter()
         refined = self._refine(turn, job, budget.key)
         times = 1000 * (published - began), 1000 * (time.perf_counter() - published)
         if displayed.kind is Kind.WARPED:
             self._confidence = self._confidence.after(displayed.error, self._engine.behind, since_start())
-        if displayed.kind is not Kind.KEYFRAME:
+        if displayed.kind in (Kind.WARPED, Kind.COARSE):  # what others cost does not tell what those will
             self._controller = self._controller.after(times[0], displayed.rays, times[1], refined.rays, scale)
-        turn.spare(job)
-        self._refine(turn, job, max(budget.total - displayed.rays - budget.key, 0))
-        self._improve(turn, job, scale, budget, displayed.kind)
+        if moment is None:
+            turn.spare(job)
+            self._refine(turn, job, max(budget.total - displayed.rays - budget.key, 0))
+            self._improve(turn, job, plan, budget, displayed.kind)
+
+    def _plan(self, job: Job) -> Plan:
+        return Plan(self._controller.keying(self._engine.key_area), self._scale(job), since_start())
 
     def _scale(self, job: Job) -> float:
         """Returns the share of the resolution of the next picture.
 
-        Where nothing but edits have changed since the picture at rest, the most of it stays as it is.
+        Of a camera that rests, the most of the picture stays as it is when edits or colours change.
         """
         request = job.request
-        view = camera_at(request.camera, job.resolution), replace(look_of(request), edits=None)
-        return job.resolution if view == self._at_rest else min(self._controller.scale, job.resolution)
+        camera = camera_at(request.camera, job.resolution)
+        return job.resolution if camera == self._at_rest else min(self._controller.scale, job.resolution)
 
-    def _improve(self, turn: Turn, job: Job, scale: float, budget: Budget, kind: Kind) -> None:
+    def _improve(self, turn: Turn, job: Job, plan: Plan, budget: Budget, kind: Kind) -> None:
         """Goes on while nothing else is asked for, until nothing is to be gained."""
         for _ in range(IMPROVEMENTS):
             if kind is Kind.KEYFRAME or not self._hold(turn, job, budget.total):
                 return
-            kind = self._display(turn, job, scale, budget, time.perf_counter()).kind
+            again = replace(plan, now=since_start())
+            kind = self._display(turn, job, again, budget, time.perf_counter()).kind
 
     def _hold(self, turn: Turn, job: Job, rays: int) -> bool:
         """Works on the next keyframe, so many rays at a time, until another picture of the pose is due.
@@ -161,15 +168,15 @@ class Interactive:
                 return refined.finished
         return True
 
-    def _display(self, turn: Turn, job: Job, scale: float, budget: Budget, began: float) -> Displayed:
+    def _display(self, turn: Turn, job: Job, plan: Plan, budget: Budget, began: float) -> Displayed:
         """Makes a picture of the asked pose and hands it to the window."""
-        request = job.request
+        request, scale = job.request, plan.scale
         turn.begin(job, RenderControl(TILE, TILE))
         job.supply.look(request)
         camera = camera_at(request.camera, scale)
         course = _Sized(request.course, camera) if request.course else None
         planes = request.mode is not Mode.COLOR
-        displayed = self._engine.display(camera, look_of(request), budget, since_start(), course, planes)
+        displayed = self._engine.display(camera, look_of(request), budget, plan.now, course, planes)
         drawing = Drawing(self._worth(displayed, scale), camera, displayed.buffers, job.supply.lacks(camera))
         turn.remember(job, drawing)
         picture = self._picture(job, displayed, drawing.stage, 1000 * (time.perf_counter() - began))

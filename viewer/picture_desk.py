@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..core.appearance import Grade
 from . import memory
 from .comparison import Comparison, in_view
 from .counterparts import Counterparts
@@ -58,6 +59,7 @@ class PictureDesk:
         self._request: RenderRequest | None = None
         self._rate = FrameRate()
         self._moved = -math.inf  # when the view last changed
+        self._colors: tuple[object, ...] = ()  # that were last asked for in a picture; empty: none were
         self._awaited_since = -math.inf  # when the moving picture was asked for that is still to come
         self._ground = 0.0
         self._ground_time = -math.inf
@@ -71,7 +73,7 @@ class PictureDesk:
         else:
             self._worker.set_renderer(loaded.renderer)
         self._loaded, self.picture, self._request = loaded, None, None
-        self.edits = loaded.compiled
+        self.edits, self._colors = loaded.compiled, ()
         self._edit_job.open(loaded.compiler, loaded.compiled)
         self.comparison.open()
         self._rate.clear()
@@ -121,10 +123,14 @@ class PictureDesk:
             if self.size != (0, 0) and self.picture is not None:
                 self._moved = now
             self.size = size
-        edits = self._compiled_edits(state)
+        edits, background = self._compiled_edits(state), self.background(state)
         if edits is not self.edits:  # shown at once and fast, like a move, then refined
             self.edits, self._moved = edits, now
             self._events.write("edits", layers=len(edits.layers) if edits else 0)
+        colors = replace(state.appearance, grade=Grade()), background
+        if self._colors and colors != self._colors:  # so are they
+            self._moved = now
+        self._colors = colors
         moving = now - self._moved < SETTLE
         if not moving and 0 < self._edit_job.seconds_behind < LONGEST_PAUSE:
             self._worker.stop_refining()  # compiling needs the processor, and makes another picture
@@ -132,7 +138,7 @@ class PictureDesk:
             return
         fps = self._rate.for_rendering(state.render.target_fps)
         request = request_for(shown, *size, moving, since, edits)
-        request = replace(request, background=self.background(state), target_fps=fps)
+        request = replace(request, background=background, target_fps=fps)
         if shown.pose != state.pose:
             request = replace(request, ahead=(state.pose.camera(*size),), course=course)
         if moving and edits is not None and self._edit_job.is_behind:

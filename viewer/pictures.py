@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..core.interactive.contracts import Course
     from ..core.streaming.stream import FieldStream
     from .comparison import Beside
+    from .moment import Moment
 
 
 class Renderer(Protocol):
@@ -56,6 +57,7 @@ class RenderRequest:
     input_time: float = 0.0  # when the user did what this shows, seconds since process start
     ahead: tuple[Camera, ...] = field(default=(), compare=False)  # where the camera is on its way to
     course: Course | None = field(default=None, compare=False)  # by which it gets there
+    moment: Moment | None = field(default=None, compare=False)  # of which another picture is made as well
 
     @property
     def view(self) -> tuple[object, ...]:
