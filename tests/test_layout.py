@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("dearpygui.dearpygui", exc_type=ImportError)
 
-from landmark_viewer.viewer.layout import WINDOW, Layout, default_layout
+from landmark_viewer.viewer.layout import LEAST_VIEWPORT, LEAVING, WINDOW, Layout, Room, default_layout
 
 
 def sizes(text: str) -> dict[str, tuple[int, int]]:
@@ -50,10 +50,43 @@ def test_a_saved_layout_is_used_again(tmp_path, monkeypatch):
 def test_a_layout_that_lacks_windows_is_not_used(text, tmp_path, monkeypatch):
     monkeypatch.setenv("LANDMARK_VIEWER_CONFIG", str(tmp_path))
     layout = Layout(1.0)
-    layout.saved.write_text(text)
+    layout.saved.write_text(text, encoding="utf-8")
     assert layout.prepare(1600, 1000) != layout.saved
 
 
 def test_each_scale_has_a_layout_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("LANDMARK_VIEWER_CONFIG", str(tmp_path))
     assert Layout(1.0).saved != Layout(1.5).saved
+
+
+@pytest.mark.parametrize(
+    ("width", "scale", "groups"),
+    [(1280, 1.0, 0), (1000, 1.0, 1), (640, 1.0, 1), (1500, 1.5, 1), (640, 1.5, 2)],
+)
+def test_a_narrow_window_leaves_docks_out(width, scale, groups):
+    room = Room(scale)
+    assert room.fit(width) == (groups > 0)
+    assert room.left_out == sum(LEAVING[:groups], ())
+
+
+def test_every_panel_can_be_left_out_but_picture_and_status():
+    assert set(sum(LEAVING, ())) == set(WINDOW) - {"Viewport", "Status"}
+
+
+def test_docks_that_left_return_when_the_window_is_as_wide_as_before():
+    room = Room(1.0)
+    room.fit(1280)
+    room.note(1280 - 700)  # docks that were made wider
+    assert room.fit(1160)
+    room.note(1160 - 400)
+    assert not room.fit(1166)
+    assert room.fit(1280)
+    assert room.left_out == ()
+
+
+def test_a_dock_made_wide_by_hand_stays_while_the_window_grows():
+    room = Room(1.0)
+    room.fit(1200)
+    room.note(round(0.9 * LEAST_VIEWPORT * 1200))
+    assert not room.fit(1210)
+    assert room.fit(1205)

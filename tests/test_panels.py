@@ -33,9 +33,19 @@ from landmark_viewer.viewer.panels import PANELS, StatusBar
 from landmark_viewer.viewer.panels.insert import InsertForm, Source
 from landmark_viewer.viewer.panels.sizes import area_text, fact_of, size_text
 from landmark_viewer.viewer.panels.status import FIELDS, fields_that_fit
-from landmark_viewer.viewer.state import JobStatus, Mode, Pose, RenderStatus, Selection, Theme, ViewerState
+from landmark_viewer.viewer.state import (
+    JobStatus,
+    Message,
+    Mode,
+    Pose,
+    RenderStatus,
+    Selection,
+    Theme,
+    ViewerState,
+)
 from landmark_viewer.viewer.theme import DARK, LIGHT, TOKEN_NAMES, Look, icon
 from landmark_viewer.viewer.units import Units
+from landmark_viewer.viewer.viewport import Viewport
 from landmark_viewer.viewer.widgets import Widgets
 
 PRISM = Prism(Region.rectangle(-0.2, -0.2, 0.1, 0.1), 0.0, 0.3)
@@ -157,6 +167,38 @@ def test_a_choice_marks_one_button_at_a_time(widgets):
             key for key, item in choice.items.items() if dpg.get_item_theme(item) == widgets.look.themes["on"]
         ]
         assert marked == [value]
+
+
+def test_words_without_room_end_in_an_ellipsis(widgets, monkeypatch):
+    monkeypatch.setattr(widgets, "text_width", lambda words, _font: 10.0 * len(words))
+    assert widgets.shortened("adaptive", 80) == "adaptive"
+    assert widgets.shortened("adaptive ¼", 99) == "adaptive…"
+    assert widgets.shortened("adaptive", 5) == "…"
+
+
+def test_what_the_status_bar_cuts_off_is_in_its_hint(widgets, scene_facts, monkeypatch):
+    monkeypatch.setattr(widgets, "text_width", lambda words, _font: 20.0 * len(words))
+    host = FakeHost()
+    monkeypatch.setattr(host.session.desk, "is_compiling", False)
+    bar = StatusBar(widgets, host)
+    bar.build(lambda command: None)
+    why = "the kernels are being compiled"
+    status = RenderStatus(moving=True, scale=0.25, adaptive=why, width=64, height=48)
+    bar.show(ViewerState(scene=scene_facts, status=status))
+    assert dpg.get_item_label(bar._quality).endswith("…")
+    assert dpg.get_value(bar._quality_hint).startswith(f"adaptive ¼ · {why}\n")
+
+
+@pytest.mark.parametrize(("lines", "height"), [(1, 60), (6, 153)])
+def test_a_banner_has_the_height_of_its_text_from_the_beginning(widgets, monkeypatch, lines, height):
+    viewport = Viewport(widgets, SimpleNamespace(texture=0), FakeHost())
+    viewport.size = 700, 400
+    with dpg.window():
+        viewport._build_banner(lambda command: None)
+    monkeypatch.setattr(widgets, "text_height", lambda _words, _wrap: 20 * lines)
+    viewport._show_banner(Message("Saved"))
+    assert dpg.is_item_shown(viewport._banner)
+    assert dpg.get_item_height(viewport._banner) == height
 
 
 def test_fields_leave_the_status_bar_in_their_order():

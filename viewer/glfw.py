@@ -24,7 +24,9 @@ KEYS = {  # of keys that are no letters, by Dear PyGui's names; a letter is its 
     "RightCtrl": 345,
     "RightAlt": 346,
 }
-CONTROL, PRESSED = 2, 1  # GLFW's bit of the Ctrl keys, and its word for a key that goes down
+CONTROL, ALT, SUPER = 2, 4, 8  # GLFW's bits of the keys that make another key a command
+RELEASED, PRESSED = 0, 1  # GLFW's words for what a key does
+WRITING = range(32, 163)  # GLFW's keys that write a character
 KEY_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int] * 4)
 DROP_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(ctypes.c_char_p))
 
@@ -142,7 +144,9 @@ class Window:
         self._lib = library()
         self._handle = self._lib.glfwGetCurrentContext()
         self._drop: Any = None  # keeps the callback alive
+        self.is_typing = False  # a field has the keyboard
         self._chords: set[int] = set()  # keys that went down while Ctrl was held
+        self._written: set[int] = set()  # keys that are down of which Dear PyGui knows the character only
         self._watch_keys()
 
     def _watch_keys(self) -> None:
@@ -151,12 +155,26 @@ class Window:
         def changed(window: Any, key: int, scancode: int, action: int, modifiers: int) -> None:
             if action == PRESSED:
                 (self._chords.add if modifiers & CONTROL else self._chords.discard)(key)
-            if before:
+            if before and not self._only_writes(key, action, modifiers):
                 before(window, key, scancode, action, modifiers)
 
         callback = KEY_CALLBACK(changed)
         before = self._lib.glfwSetKeyCallback(self._handle, callback)
         _CALLBACKS.append(callback)
+
+    def _only_writes(self, key: int, action: int, modifiers: int) -> bool:
+        """Whether nothing but the character of a key matters, which GLFW tells separately.
+
+        ImGui takes in all characters that wait at once, but of keys that go down and up one a drawing.
+        """
+        if action == RELEASED and key in self._written:
+            self._written.remove(key)
+            return True
+        if not self.is_typing or action == RELEASED or modifiers & (CONTROL | ALT | SUPER):
+            return False
+        if key in WRITING:
+            self._written.add(key)
+        return key in WRITING
 
     def wait(self, seconds: float) -> None:
         """Sleeps until an event arrives, `wake` is called, or the time is over."""

@@ -36,13 +36,20 @@ _NODES = [node for node, _ in DOCKED.values()]
 SHARES_DOCK = {name: _NODES.count(node) > 1 for name, (node, _) in DOCKED.items()}  # with another tab
 MENU_HEIGHT, STATUS_HEIGHT, LEFT_WIDTH = 28, 28, 288  # logical pixels
 SMALL_WIDTH = 1400  # logical pixels of window width below which the docks are narrower
+RIGHT_WIDTH, SMALL_RIGHT_WIDTH = 360, 336  # logical pixels
+LEAVING = (  # panels that are left out together where room is short, in this order
+    ("Scene", "Blocks"),
+    ("Camera", "Render", "Appearance", "Edit", "Compare", "Measure", "Stats"),
+)
+SPLITTER = 2  # pixels between two docks
+LEAST_VIEWPORT = 0.4  # of the window's width
 
 
 def default_layout(width: int, height: int, scale: float) -> str:
     """Returns ImGui's layout text for a window size in pixels."""
     small = width / scale < SMALL_WIDTH
     menu, status, left = (round(v * scale) for v in (MENU_HEIGHT, STATUS_HEIGHT, LEFT_WIDTH))
-    right = round((336 if small else 360) * scale)
+    right = round((SMALL_RIGHT_WIDTH if small else RIGHT_WIDTH) * scale)
     body = height - menu - status
     middle = max(width - left - right, 16)
     scene = body - round(404 * scale) if small else min(round(456 * scale), body // 2)
@@ -68,6 +75,42 @@ DockSpace       ID=0x08BD597D Window=0x1BBC0F80 Pos=0,{menu} Size={width},{heigh
   DockNode      ID=0x0000000B Parent=0x08BD597D SizeRef={width},{status} NoResize=1 NoTabBar=1
 """
     return "\n".join([*windows, docking])
+
+
+class Room:
+    """Which panels a narrow window leaves out, so that the viewport keeps its part of the width."""
+
+    def __init__(self, scale: float) -> None:
+        """`scale` is pixels per logical pixel."""
+        left, right = (round(width * scale) + SPLITTER for width in (LEFT_WIDTH, SMALL_RIGHT_WIDTH))
+        self._taken = [left + right, right]  # pixels beside the viewport, by how many groups are left out
+        self._width = 0
+        self._n_left_out = 0
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Names of the panels."""
+        return sum(LEAVING[: self._n_left_out], ())
+
+    def fit(self, width: int) -> bool:
+        """Follows the width of the window, pixels; True where other panels are left out now.
+
+        A window that grows leaves out no more, however wide the docks were made by hand.
+        """
+        if width == self._width:
+            return False
+        grows = 0 < self._width < width
+        self._width = width
+        fits = [width - taken >= LEAST_VIEWPORT * width for taken in self._taken]
+        wanted = [*fits, True].index(True)
+        before = self._n_left_out
+        self._n_left_out = min(wanted, before) if grows else wanted
+        return self._n_left_out != before
+
+    def note(self, viewport: int) -> None:
+        """Takes the width of the viewport, pixels, once all is in place: docks keep the widths they have."""
+        if self._n_left_out < len(self._taken):
+            self._taken[self._n_left_out] = self._width - viewport
 
 
 class Layout:

@@ -19,7 +19,7 @@ from .display import Display
 from .events import EventLog, since_start
 from .input import Input
 from .keeper import CANCEL, Question
-from .layout import WINDOW, Layout
+from .layout import WINDOW, Layout, Room
 from .menu import MenuBar, Program
 from .pace import LONGEST_WAIT, Pace
 from .panels import PANELS, StatusBar
@@ -36,7 +36,7 @@ PANELS_EVERY = 0.1  # seconds between two looks of the panels at a moving camera
 FLY_PAUSE = 1 / 60  # seconds between two steps of a flight
 FRONT = "Edit", "Camera", "Viewport"  # tabs in front at first; the last has the keyboard
 SCENE_ENDINGS = (".yaml", ".yml")
-EVENT, TYPING = 3, 20  # drawings after an event: quick typing is worked off at one character a drawing
+EVENT, TYPING = 3, 20  # drawings after an event: keys that edit are worked off one a drawing
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,7 @@ class MainWindow:
         self._dropped: list[Path] = []
         self._front = [WINDOW[name] for name in FRONT]  # brought to front at first, one per frame
         self._hidden = False
+        self._room = Room(look.scale)
         self._theme = session.state.theme
         self._scene: object = None  # that is shown
         self._plan: object = None  # its picture from above
@@ -114,6 +115,7 @@ class MainWindow:
                 self._quit()
             self._input.note_buttons(now)
             self._run_callbacks()
+            self._glfw.is_typing = self._widgets.is_typing
             flying = self._input.poll(now)
             self.session.advance(now)
             self._take_picture()
@@ -135,8 +137,11 @@ class MainWindow:
         if pause <= 0:
             self._pace.touch(now, 1)
             return
-        if not self._pace.owed and self.session.came_to_rest():
-            self._events.write("idle")
+        if not self._pace.owed:
+            if not self._hidden:
+                self._room.note(self._viewport.size[0])
+            if self.session.came_to_rest():
+                self._events.write("idle")
         self._glfw.wait(pause)
         now = since_start()
         if now < until - 1e-3 and self.tools.button is None:
@@ -187,9 +192,10 @@ class MainWindow:
         if title != self._title:
             self._title = title
             dpg.set_viewport_title(title)
-        if state.interface_hidden != self._hidden:
+        fits_others = self._room.fit(dpg.get_viewport_client_width())
+        if fits_others or state.interface_hidden != self._hidden:
             self._hidden = state.interface_hidden
-            self._hide_interface(state.interface_hidden)
+            self._show_windows()
         self._viewport.dragging = self.tools.button is not None
         self._viewport.show(state, session.opening_seconds)
         self._menu.show(state, session.history.undo_label, session.history.redo_label)
@@ -402,13 +408,14 @@ class MainWindow:
             self.submit(ShowMessage("The layout is as at first when the program starts again"))
         self._front = [WINDOW[name] for name in FRONT]
 
-    def _hide_interface(self, hidden: bool) -> None:
-        """Leaves the picture and the menu bar, which Dear PyGui always draws, or brings everything back."""
+    def _show_windows(self) -> None:
+        """Shows the docks that have room, or only picture and menu bar, which Dear PyGui always draws."""
+        left_out = set(WINDOW) - {"Viewport"} if self._hidden else self._room.left_out
+        front = [name for name in FRONT if name not in left_out]
+        if not all(dpg.is_item_shown(WINDOW[name]) for name in front):
+            self._front = [WINDOW[name] for name in front]
         for name, window in WINDOW.items():
-            if name != "Viewport":
-                dpg.configure_item(window, show=not hidden)
-        if not hidden:
-            self._front = [WINDOW[name] for name in FRONT]
+            dpg.configure_item(window, show=name not in left_out)
         self._pace.touch(since_start(), 4)
 
     def _report_layout(self, event: str, **fields: Any) -> None:

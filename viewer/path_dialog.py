@@ -94,7 +94,11 @@ class PathDialog:
         dpg.add_spacer(height=ui.look.px(4))
         self._path = ui.takes_keys(
             dpg.add_input_text(
-                hint="Path", width=ui.look.px(WIDTH - 32), on_enter=True, callback=lambda: self._accept()
+                hint="Path",
+                width=ui.look.px(WIDTH - 32),
+                on_enter=True,
+                auto_select_all=True,  # also where ImGui remembers the cursor of the last time
+                callback=lambda: self._accept(),
             )
         )
         self._replaces = ui.text(REPLACED, "warn", show=False)

@@ -27,7 +27,7 @@ from .widgets import Pen, Widgets
 
 BAR_HEIGHT, TOOL = 36, 32  # logical pixels
 N_TOOLS, TOOL_GAP = 5, 8
-MODE_WIDTH, BANNER_WIDTH = 112, 640
+MODE_LEFT, MODE_WIDTH, BANNER_WIDTH = 16 + N_TOOLS * TOOL + TOOL_GAP + 4 + 8, 112, 640
 MODE_ICONS = {
     Mode.COLOR: "palette",
     Mode.DEPTH: "haze",
@@ -78,6 +78,7 @@ class Viewport:
         self._keys: dict[str, Hashable] = {}
         self._message: Message | None = None
         self._bars_shown = True
+        self._bar_rows = 2  # of floating bars
 
     def build(self, submit: Submit) -> None:
         """Makes canvas and bars."""
@@ -116,6 +117,7 @@ class Viewport:
         self.size = (width, height)
         dpg.configure_item(self.canvas, width=width, height=height)
         dpg.configure_item(self._image, pmax=(width, height))
+        self._place_mode_bar()
         return True
 
     def to_canvas(self, cursor: tuple[float, float]) -> tuple[float, float]:
@@ -327,16 +329,19 @@ class Viewport:
         around = self.look.px(12 + 24 + 8 + 8 + 24 + 16)
         width = min(self.look.px(BANNER_WIDTH), self.size[0] - self.look.px(32))
         width = min(width, int(self.widgets.text_width(words)) + around)
-        if (message, width) == self._keys.get("banner"):
+        key = message, width, self._bar_rows
+        if key == self._keys.get("banner"):
             return
-        self._keys["banner"] = (message, width)
+        self._keys["banner"] = key
         dpg.configure_item(self._banner, show=message is not None)
         if message is None:
             return
-        place = ((self.size[0] - width) // 2, self.look.px(16 + 2 * (BAR_HEIGHT + 8) + 4))
-        dpg.configure_item(self._banner, width=width, pos=place)
+        place = ((self.size[0] - width) // 2, self.look.px(16 + self._bar_rows * (BAR_HEIGHT + 8) + 4))
+        wrap = width - around + self.look.px(4)
+        high = max(self.widgets.text_height(words, wrap) + self.look.px(6), self.look.px(24))
+        dpg.configure_item(self._banner, width=width, height=high + self.look.px(2 * 8), pos=place)
         dpg.set_value(self._banner_text, message.text)
-        dpg.configure_item(self._banner_text, wrap=width - around + self.look.px(4))
+        dpg.configure_item(self._banner_text, wrap=wrap)
         dpg.set_item_label(self._banner_icon, icon(BANNER_ICONS[message.severity]))
         dpg.bind_item_theme(self._banner_icon, self.look.themes[BANNER_THEMES[message.severity]])
 
@@ -390,7 +395,7 @@ class Viewport:
 
     def _build_mode(self, submit: Submit) -> None:
         ui = self.widgets
-        with self._bar(MODE_WIDTH, 16 + N_TOOLS * TOOL + TOOL_GAP + 4 + 8) as self._mode_bar:
+        with self._bar(MODE_WIDTH, MODE_LEFT) as self._mode_bar:
             ui.styled(self._mode_bar, "hud_bar")
             self._mode_button = ui.button("", self._open_modes, "hud", None, MODE_WIDTH, TOOL)
             ui.styled(self._mode_button, None, "hud")
@@ -405,6 +410,14 @@ class Viewport:
                     user_data=mode,
                 )
 
+    def _place_mode_bar(self) -> None:
+        """Puts the bar of the modes beside the others, or below them where it has no room there."""
+        px = self.look.px
+        beside = self.size[0] >= px(MODE_LEFT + MODE_WIDTH + 4 + 16)
+        self._bar_rows = 2 if beside else 3
+        place = (MODE_LEFT, 16) if beside else (16, 16 + 2 * (BAR_HEIGHT + 8))
+        dpg.configure_item(self._mode_bar, pos=tuple(map(px, place)))
+
     def _open_modes(self) -> None:
         left, top = dpg.get_item_rect_min(self._mode_button)
         below = int(top + dpg.get_item_rect_size(self._mode_button)[1] + self.look.px(6))
@@ -414,10 +427,10 @@ class Viewport:
         ui, px = self.widgets, self.look.px
         with dpg.child_window(
             width=px(BANNER_WIDTH),
-            auto_resize_y=True,
             show=False,
             border=True,
             no_scrollbar=True,
+            no_scroll_with_mouse=True,
             always_use_window_padding=True,
         ) as self._banner:
             ui.styled(self._banner, "banner")

@@ -67,7 +67,7 @@ class Widgets:
     def takes_keys(self, item: int, completed: Callable[[], None] | None = None) -> int:
         """Registers an input whose typing must not reach the viewport; `completed` once a change is."""
         self._inputs.append(item)
-        # ImGui takes in one queued key a frame: a callback per edit makes the main loop draw the next frames.
+        # ImGui takes in some queued keys one a frame: a callback per edit makes the main loop draw the next.
         with dpg.item_handler_registry() as handlers:
             dpg.add_item_edited_handler(callback=lambda: None)
             if completed is not None:
@@ -265,6 +265,18 @@ class Widgets:
                 return 0.5 * self.look.font_height(font) * len(words)
             self._widths[key] = float(size[0])
         return self._widths[key]
+
+    def text_height(self, words: str, wrap: int) -> int:
+        """Returns the height in pixels of a flowing text that is wrapped at a width in pixels."""
+        size = dpg.get_text_size(words, wrap_width=wrap, font=self.look.fonts.get("body", 0))
+        return round(size[1]) if size else self.look.font_height("body")
+
+    def shortened(self, words: str, width: float, font: str = "body") -> str:
+        """Returns the words, or as many of their letters as fit a width in pixels, with an ellipsis."""
+        if self.text_width(words, font) <= width:
+            return words
+        fitting = (words[:count].rstrip() + "…" for count in range(len(words) - 1, 0, -1))
+        return next((text for text in fitting if self.text_width(text, font) <= width), "…")
 
 
 class Pen:

@@ -22,6 +22,7 @@ Answer = TypeVar("Answer")
 Point = tuple[int, int]
 
 PAUSE = 0.03  # seconds between two steps of a gesture: what a hand does, and more than a frame
+QUIET = 0.2  # seconds without an event after which nothing that a hand has done is still to arrive
 
 
 @contextmanager
@@ -148,7 +149,10 @@ class Window:
 
         def is_still() -> bool:
             seen = [event["event"] for event in self.events()]
-            return [name for name in seen if name != "prepared"][-1] == "idle"
+            if [name for name in seen if name != "prepared"][-1] != "idle":
+                return False
+            time.sleep(QUIET)
+            return self.mark() == len(seen)
 
         wait_for(is_still, "the picture to be finished", seconds)
         return self.events("picture")[-1]
@@ -224,12 +228,14 @@ class Window:
         self.xdotool("type", "--delay", 25, "--", text)
 
     def answer(self, chord: str, path: str) -> None:
-        """Opens a dialog that asks for a path, and types one once the field has had time for the focus."""
+        """Opens a dialog that asks for a path, and types one once the field has had time for the focus.
+
+        What stands in the field is selected then, so that typing replaces it.
+        """
         before, began = self.screenshot(), time.monotonic()
         self.key(chord)
         wait_for(lambda: difference(before, self.screenshot()) > 0.02, "the dialog")
         time.sleep(max(10 * PAUSE, 2 * (time.monotonic() - began)))  # some frames, however slow they are
-        self.key("ctrl+a")
         self.type(path)
         self.key("Return")
 

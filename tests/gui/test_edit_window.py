@@ -62,6 +62,14 @@ def do(window: Window, key: str, command: str) -> None:
     window.wait_still(mark)
 
 
+def test_a_path_that_is_typed_replaces_the_one_suggested_every_time(window):
+    for name in ("first", "second", "third"):
+        path, mark = window.folder / f"{name}.yaml", window.mark()
+        window.answer("ctrl+shift+s", str(path))
+        window.wait("command", mark, name="SceneSaved")
+        assert path.is_file()
+
+
 def test_a_building_is_removed_copied_restyled_saved_and_reopened(window):
     first = saved_picture(window)
 

@@ -175,6 +175,21 @@ def test_resizing_renders_at_the_new_size(window):
     assert (picture["width"], picture["height"]) == window.rect()[2:]
 
 
+def test_docks_leave_a_narrow_window_and_return(xdisplay, tmp_path):
+    with Window(xdisplay, tmp_path, "demo", "--size", "1280x440") as window:
+        window.wait("ready")
+        first = window.rect()
+        for width in (1000, 640):
+            mark = window.mark()
+            window.resize(width, 440)
+            window.wait("layout", mark)
+            wait_for(lambda width=width: window.rect()[2] >= 0.4 * width, "room for the picture")
+        mark = window.mark()
+        window.resize(1280, 440)
+        window.wait("layout", mark)
+        wait_for(lambda: window.rect()[2] == first[2], "the docks to return")
+
+
 def test_tab_leaves_only_the_picture(window):
     before, mark = window.rect(), window.mark()
     window.key("Tab")

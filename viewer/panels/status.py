@@ -58,7 +58,7 @@ class StatusBar:
         self._has_job = False
         self._has_given_up = False  # something, to stay within the memory budget
         self._status: StreamStatus | None = None
-        self._adaptive = ""  # why moving pictures are not warped
+        self._hint = QUALITY_HINT  # of what the picture is worth
         self._total = _physical_memory()
 
     def build(self, submit: Submit) -> None:
@@ -152,10 +152,14 @@ class StatusBar:
     def _show_activity(self, state: ViewerState) -> None:
         status = state.status
         self._set(self._rate, "idle" if status.finished else f"{status.fps:.1f} fps" if status.fps else "")
-        self._set(self._quality, self._doing(state))
-        if status.adaptive != self._adaptive:
-            self._adaptive = status.adaptive
-            dpg.set_value(self._quality_hint, "\n".join([QUALITY_HINT, *adaptive_sentence(status)]))
+        doing = self._doing(state)
+        shown = self.widgets.shortened(doing, self.look.px(QUALITY - 8), "small")
+        self._set(self._quality, shown)
+        said = [] if shown == doing else [doing]
+        hint = "\n".join([*said, QUALITY_HINT, *adaptive_sentence(status)])
+        if hint != self._hint:
+            self._hint = hint
+            dpg.set_value(self._quality_hint, hint)
         self._show_job(state.job)
         self._show_stream(self.host.session.stream_status)
 
