@@ -373,7 +373,10 @@ def test_inspect_describes_a_checkpoint_a_scene_or_the_demo(checkpoint, capsys):
 
 def test_a_reader_that_leaves_early_gets_no_traceback():
     program = f"{sys.executable} -m landmark_viewer.viewer.cli inspect demo | head -c 10"
-    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=60)
+    environment = {**os.environ, "LC_ALL": "C"}  # bash complains of a locale that is not installed
+    done = subprocess.run(
+        ["bash", "-c", program], capture_output=True, text=True, timeout=60, env=environment
+    )
     assert len(done.stdout) == 10
     assert done.stderr == ""
 
