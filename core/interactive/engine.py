@@ -91,8 +91,11 @@ class Engine:
 
     @property
     def key_area(self) -> float:
-        """Pixels of the next keyframes, as a share of those of a picture."""
-        return self._key_scale**2
+        """Pixels that keyframes need, as a share of those of a picture.
+
+        Those that are coarser than that for a fast camera are to come sooner, not to cost less.
+        """
+        return self._detail_scale**2
 
     @property
     def behind(self) -> float:
@@ -296,8 +299,11 @@ class Engine:
     @property
     def _key_scale(self) -> float:
         """Share of the displayed resolution per side that keyframes of a moving camera have."""
-        width = self._camera.width if self._camera is not None else 0
-        return self._detail.at(width) * self._haste.scale
+        return self._detail_scale * self._haste.scale
+
+    @property
+    def _detail_scale(self) -> float:
+        return self._detail.at(self._camera.width if self._camera is not None else 0)
 
     def _hurry(self, guessed: float) -> None:
         """Makes keyframes coarser where they come too late; one that has just begun is given up for that."""
