@@ -638,7 +638,7 @@ def test_closing_ends_every_thread_that_the_session_began(scene_facts, session):
     began = set(threading.enumerate()) - before
     assert {"render", "edits", "selector"} <= {thread.name for thread in began}
     assert other.close()
-    assert app._have_ended(began)
+    assert app._wait_for(began)
 
 
 def test_a_thread_that_does_not_end_is_not_waited_for_longer_than_a_moment(monkeypatch):
@@ -646,7 +646,7 @@ def test_a_thread_that_does_not_end_is_not_waited_for_longer_than_a_moment(monke
     release = threading.Event()
     thread = threading.Thread(target=release.wait, daemon=True)
     thread.start()
-    assert not app._have_ended({thread})
+    assert not app._wait_for({thread})
     release.set()
     thread.join()
-    assert app._have_ended({thread})
+    assert app._wait_for({thread})

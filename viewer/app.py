@@ -79,12 +79,12 @@ def run(
     finally:
         session.close()
         events.close()
-    _have_ended(set(threading.enumerate()) - before)
+    _wait_for(set(threading.enumerate()) - before)
     return _leave(code)
 
 
-def _have_ended(threads: set[threading.Thread]) -> bool:
-    """Waits a little for threads that were told to end; False where some did not."""
+def _wait_for(threads: set[threading.Thread]) -> bool:
+    """Waits a little for threads that were told to end; returns whether they did."""
     end = time.monotonic() + PATIENCE
     for thread in threads:
         thread.join(max(end - time.monotonic(), 0))
